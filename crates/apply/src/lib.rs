@@ -1,0 +1,1 @@
+//! The deterministic state machine: one committed request in, one outcome out

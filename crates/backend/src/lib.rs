@@ -1,0 +1,1 @@
+//! RocksDB column families as etcd's named buckets, with atomic batches

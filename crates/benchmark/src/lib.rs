@@ -1,0 +1,1 @@
+//! Load generator in the manner of etcd's benchmark tool

@@ -1,0 +1,1 @@
+//! etcdctl-rs: administer etcd and etcd-rs from the command line

@@ -1,0 +1,1 @@
+//! The one door to disk, clock and randomness, with simulated ones for tests

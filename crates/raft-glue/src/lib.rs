@@ -1,0 +1,1 @@
+//! openraft on top of wal, snap and apply

@@ -1,0 +1,1 @@
+//! The etcd-rs server: gRPC and HTTP services, configuration, wiring

@@ -1,0 +1,1 @@
+//! Raft snapshot files (.snap) as etcd writes them

@@ -1,0 +1,1 @@
+//! Write-ahead log in etcd's on-disk format, with group commit

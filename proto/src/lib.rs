@@ -1,0 +1,1 @@
+//! etcd's protobuf messages and gRPC stubs, generated from our own .proto files

@@ -1,0 +1,1 @@
+//! Cluster harness, conformance, differential and crash tests
