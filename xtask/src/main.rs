@@ -1,2 +1,43 @@
-//! Repository tasks.
-fn main() {}
+//! Repository tasks: `cargo xtask <task>`.
+//!
+//! Everything a person or a machine does to this repository beside plain cargo commands is a task
+//! here, so that it is written once, in Rust, and works on every system cargo works on.
+
+mod codegen;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const HELP: &str = "\
+usage: cargo xtask <task> [options]
+
+  codegen [--check]   generate proto/src/gen from the .proto files (or check that it is current)
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[String]) -> anyhow::Result<()> {
+    let root = workspace_root();
+    match args.split_first().map(|(task, rest)| (task.as_str(), rest)) {
+        Some(("codegen", rest)) => codegen::run(&root, rest),
+        Some(("help" | "--help" | "-h", _)) | None => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Some((other, _)) => anyhow::bail!("unknown task {other:?}\n{HELP}"),
+    }
+}
+
+/// The folder that holds the workspace's Cargo.toml.
+fn workspace_root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask/ lies in the root").to_path_buf()
+}
