@@ -147,7 +147,8 @@ fn parse(text: &str) -> Result<Vec<(String, Action)>, UnknownAction> {
         .map(str::trim)
         .filter(|term| !term.is_empty())
         .map(|term| {
-            let (name, action) = term.split_once('=').ok_or_else(|| UnknownAction(term.to_owned()))?;
+            let (name, action) =
+                term.split_once('=').ok_or_else(|| UnknownAction(term.to_owned()))?;
             Ok((name.trim().to_owned(), action.parse()?))
         })
         .collect()

@@ -22,9 +22,11 @@ mod random;
 mod sim;
 pub mod thread;
 
-pub use crate::clock::{Clock, SystemClock, Tick};
 #[cfg(any(test, feature = "test-util"))]
 pub use crate::clock::ManualClock;
+pub use crate::clock::{Clock, SystemClock, Tick};
 pub use crate::fs::{DirEntry, File, Fs, Open, Stat};
 pub use crate::os::{OsFile, OsFs};
 pub use crate::random::{OsRandom, Random, SeededRandom};
+#[cfg(any(test, feature = "test-util"))]
+pub use crate::sim::{CrashMode, SimFile, SimFs};

@@ -107,7 +107,11 @@ impl File for OsFile {
         match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, len) {
             Ok(()) => Ok(()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => {
-                if self.len()? < len { self.set_len(len) } else { Ok(()) }
+                if self.len()? < len {
+                    self.set_len(len)
+                } else {
+                    Ok(())
+                }
             }
             Err(err) => Err(err.into()),
         }
@@ -172,7 +176,10 @@ mod tests {
         assert_eq!(file.len().unwrap(), 4096);
         file.set_len(3).unwrap();
         assert_eq!(OsFs.read(&path).unwrap(), b"hel");
-        assert_eq!(file.read_exact_at(&mut [0; 4], 0).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(
+            file.read_exact_at(&mut [0; 4], 0).unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
         let names = OsFs.list(path.parent().unwrap()).unwrap();
         assert_eq!(names, [DirEntry { name: "b".into(), is_dir: false }]);
         assert!(OsFs.free_bytes(&path).unwrap() > 0);

@@ -35,8 +35,9 @@ impl Usage {
 pub fn usage(pid: u32) -> io::Result<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    parse_usage(&stat, &status, rustix::param::clock_ticks_per_second())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown form of /proc/<pid>/stat"))
+    parse_usage(&stat, &status, rustix::param::clock_ticks_per_second()).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "unknown form of /proc/<pid>/stat")
+    })
 }
 
 fn parse_usage(stat: &str, status: &str, ticks_per_second: u64) -> Option<Usage> {
@@ -45,7 +46,9 @@ fn parse_usage(stat: &str, status: &str, ticks_per_second: u64) -> Option<Usage>
     let (_, fields) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-    let ticks = |ticks: u64| Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / ticks_per_second.max(1)));
+    let ticks = |ticks: u64| {
+        Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / ticks_per_second.max(1)))
+    };
     let kib = |name: &str| -> Option<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         line.split_ascii_whitespace().next()?.parse::<u64>().ok()
@@ -64,7 +67,9 @@ fn parse_usage(stat: &str, status: &str, ticks_per_second: u64) -> Option<Usage>
 pub fn machine_memory_bytes() -> io::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     text.lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.split_ascii_whitespace().next()?.parse::<u64>().ok())
+        .find_map(|line| {
+            line.strip_prefix("MemTotal:")?.split_ascii_whitespace().next()?.parse::<u64>().ok()
+        })
         .map(|kib| kib * 1024)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no MemTotal in /proc/meminfo"))
 }
@@ -82,7 +87,10 @@ pub struct FileDescriptors {
 pub fn file_descriptors() -> io::Result<FileDescriptors> {
     // Reading the directory opens one more, which is gone when the answer is.
     let open = fs::read_dir("/proc/self/fd")?.count().saturating_sub(1) as u64;
-    Ok(FileDescriptors { open, limit: rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) })
+    Ok(FileDescriptors {
+        open,
+        limit: rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+    })
 }
 
 /// Raises the soft limit of file descriptors to the hard one and gives the new limit, as Go's

@@ -46,7 +46,10 @@ impl Random for OsRandom {
     fn fill(&self, into: &mut [u8]) {
         let mut filled = 0;
         while filled < into.len() {
-            match rustix::rand::getrandom(&mut into[filled..], rustix::rand::GetRandomFlags::empty()) {
+            match rustix::rand::getrandom(
+                &mut into[filled..],
+                rustix::rand::GetRandomFlags::empty(),
+            ) {
                 Ok(n) => filled += n,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(err) => panic!("getrandom fails only on kernels we do not run on: {err}"),
