@@ -3,7 +3,10 @@
 //! Everything a person or a machine does to this repository beside plain cargo commands is a task
 //! here, so that it is written once, in Rust, and works on every system cargo works on.
 
+mod ci;
 mod codegen;
+mod stopwatch;
+mod tidy;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +14,8 @@ use std::process::ExitCode;
 const HELP: &str = "\
 usage: cargo xtask <task> [options]
 
+  ci [step...]        every check there is, or only the named steps
+  tidy                the house rules no compiler checks
   codegen [--check]   generate proto/src/gen from the .proto files (or check that it is current)
 ";
 
@@ -28,6 +33,8 @@ fn main() -> ExitCode {
 fn run(args: &[String]) -> anyhow::Result<()> {
     let root = workspace_root();
     match args.split_first().map(|(task, rest)| (task.as_str(), rest)) {
+        Some(("ci", rest)) => ci::run(&root, rest),
+        Some(("tidy", _)) => tidy::run(&root),
         Some(("codegen", rest)) => codegen::run(&root, rest),
         Some(("help" | "--help" | "-h", _)) | None => {
             print!("{HELP}");
