@@ -161,7 +161,7 @@ pub fn deleted_kv(key: &[u8], mod_revision: i64) -> StoredKv {
     }
     out.put_u8(0x18);
     put_varint(&mut out, mod_revision.cast_unsigned());
-    StoredKv(out.freeze())
+    StoredKv::from_encoded(out.freeze())
 }
 
 /// All changes of one revision, in the order of their sub-revisions.

@@ -7,6 +7,7 @@ mod query;
 mod reader;
 mod store;
 mod txn;
+pub mod watch;
 mod write;
 
 pub use crate::error::{CompactError, OpenError, RangeError, WriteError};

@@ -6,7 +6,7 @@ use prost::Message;
 use super::*;
 
 fn stored(kv: &mvccpb::KeyValue) -> StoredKv {
-    StoredKv(kv.encode_to_vec().into())
+    StoredKv::from_encoded(kv.encode_to_vec().into())
 }
 
 fn pair(key: &'static str, value: &'static str, version: i64) -> mvccpb::KeyValue {
