@@ -1,0 +1,358 @@
+//! The machine: takes committed entries in order, in batches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use etcdrs_backend::{Backend, Bucket};
+use etcdrs_lease::Lessor;
+use etcdrs_membership::Cluster;
+use etcdrs_mvcc::watch::Hub;
+use etcdrs_mvcc::{CompactError, Reader, Store, WriteBatch};
+use etcdrs_proto::etcdserverpb as pb;
+use etcdrs_types::{LeaseId, LogIndex, Term};
+use parking_lot::{Mutex, RwLock};
+use prost::Message as _;
+
+use crate::alarm::{Alarm, AlarmKind, Alarms};
+use crate::error::{ApplyError, OpenError, Refusal};
+use crate::kv;
+use crate::lease;
+use crate::outcome::{Answer, Outcome};
+use crate::txn;
+
+const META_INDEX: &[u8] = b"consistent_index";
+const META_TERM: &[u8] = b"term";
+const META_MEMBERSHIP: &[u8] = b"raftMembership";
+
+/// How to open a machine.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The key-value store's options.
+    pub store: etcdrs_mvcc::Options,
+    /// The lessor's options.
+    pub lease: etcdrs_lease::Options,
+    /// The watch hub's options.
+    pub watch: etcdrs_mvcc::watch::HubOptions,
+}
+
+/// A committed entry.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its place in the log.
+    pub index: LogIndex,
+    /// The term it was proposed in.
+    pub term: Term,
+    /// What it holds.
+    pub payload: Payload,
+}
+
+/// What a committed entry holds.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// Nothing: the first entry of a term.
+    Blank,
+    /// An encoded `InternalRaftRequest`.
+    Request(Bytes),
+    /// A new raft membership, kept as raft-glue encodes it.
+    Membership(Bytes),
+}
+
+/// What others may see of a machine while it runs.
+#[derive(Clone)]
+pub struct Shared {
+    /// Reads the key-value store.
+    pub reader: Reader,
+    /// Delivers events.
+    pub hub: Hub,
+    /// The leases. Replicated state changes in [`Machine::apply`] alone; the leader's clocks are
+    /// whoever leads'.
+    pub lessor: Arc<Mutex<Lessor>>,
+    /// The member records. Changed by [`Machine::apply`] alone.
+    pub cluster: Arc<RwLock<Cluster>>,
+    backend: Backend,
+    alarms: Arc<RwLock<Alarms>>,
+    applied: Arc<AtomicU64>,
+}
+
+impl Shared {
+    /// The index of the newest applied entry.
+    #[must_use]
+    pub fn applied_index(&self) -> LogIndex {
+        LogIndex(self.applied.load(Ordering::Acquire))
+    }
+
+    /// The raised alarms, sorted.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.alarms.read().list()
+    }
+
+    /// The database below.
+    #[must_use]
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
+}
+
+/// A machine and what its database says of the log.
+pub struct Opened {
+    /// The machine.
+    pub machine: Machine,
+    /// The raft membership that was last applied, as raft-glue encoded it.
+    pub membership: Option<Bytes>,
+}
+
+/// The deterministic state machine.
+pub struct Machine {
+    shared: Shared,
+    store: Store,
+    applied: (LogIndex, Term),
+}
+
+impl Machine {
+    /// Opens the machine on `backend`, rebuilding what lives in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] names the part of the database that could not be read.
+    pub fn open(backend: Backend, options: Options) -> Result<Opened, OpenError> {
+        let applied = (
+            LogIndex(meta_u64(&backend, META_INDEX, "consistent_index")?),
+            Term(meta_u64(&backend, META_TERM, "term")?),
+        );
+        let membership = backend.get(Bucket::Meta, META_MEMBERSHIP)?;
+        let mut lessor = Lessor::open(&backend, options.lease)?;
+        let opened = Store::open(backend.clone(), &options.store)?;
+        for (lease, key) in &opened.leased_keys {
+            if lessor.contains(*lease) {
+                lessor.attach(*lease, key);
+            } else {
+                tracing::warn!(lease = %lease, "a key names a lease that does not exist");
+            }
+        }
+        let reader = opened.store.reader();
+        let shared = Shared {
+            hub: Hub::new(reader.clone(), options.watch),
+            reader,
+            lessor: Arc::new(Mutex::new(lessor)),
+            cluster: Arc::new(RwLock::new(Cluster::open(&backend)?)),
+            alarms: Arc::new(RwLock::new(Alarms::load(&backend)?)),
+            applied: Arc::new(AtomicU64::new(applied.0.0)),
+            backend,
+        };
+        let machine = Self { shared, store: opened.store, applied };
+        Ok(Opened { machine, membership })
+    }
+
+    /// What others may see.
+    #[must_use]
+    pub fn shared(&self) -> Shared {
+        self.shared.clone()
+    }
+
+    /// The newest entry whose effects the database holds: (index, term).
+    #[must_use]
+    pub const fn applied(&self) -> (LogIndex, Term) {
+        self.applied
+    }
+
+    /// Writes the membership that a fresh member starts with, at index 0.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Write`] if the batch could not be written.
+    pub fn seed_membership(&mut self, membership: &[u8]) -> Result<(), ApplyError> {
+        let mut batch = self.shared.backend.batch();
+        batch.put(Bucket::Meta, META_MEMBERSHIP, membership);
+        self.shared.backend.write(batch)?;
+        Ok(self.shared.backend.flush()?)
+    }
+
+    /// Applies `entries`, each fully before the next, as one atomic write; then publishes the new
+    /// state to readers and the events to watchers. One outcome for each entry, in order.
+    ///
+    /// # Errors
+    ///
+    /// Any [`ApplyError`] is final: the member has to stop.
+    pub fn apply(&mut self, entries: &[Entry]) -> Result<Vec<Outcome>, ApplyError> {
+        let Some(last) = entries.last() else { return Ok(Vec::new()) };
+        let mut outcomes = Vec::with_capacity(entries.len());
+        let mut applied = self.applied;
+        let mut batch = self.store.begin();
+        let mut compacted = None;
+        {
+            let mut lessor = self.shared.lessor.lock();
+            for entry in entries {
+                if entry.index.0 != applied.0.0 + 1 {
+                    return Err(ApplyError::Order { got: entry.index, applied: applied.0 });
+                }
+                applied = (entry.index, entry.term);
+                let mut step =
+                    Step { batch: &mut batch, lessor: &mut lessor, shared: &self.shared, entry };
+                let result = step.run(&mut compacted)?;
+                outcomes.push(Outcome { revision: batch.revision(), result });
+            }
+        }
+        let rows = batch.backend_batch();
+        rows.put(Bucket::Meta, META_INDEX, &last.index.0.to_be_bytes());
+        rows.put(Bucket::Meta, META_TERM, &last.term.0.to_be_bytes());
+        let committed = batch.commit()?;
+        self.shared.hub.publish(&committed.blocks);
+        if let Some(revision) = compacted {
+            self.shared.hub.compacted(revision);
+        }
+        self.applied = applied;
+        self.shared.applied.store(applied.0.0, Ordering::Release);
+        Ok(outcomes)
+    }
+}
+
+fn meta_u64(backend: &Backend, key: &[u8], name: &'static str) -> Result<u64, OpenError> {
+    let Some(row) = backend.get(Bucket::Meta, key)? else { return Ok(0) };
+    let bytes: [u8; 8] = row[..].try_into().map_err(|_| OpenError::Meta { name })?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+/// One entry at work.
+struct Step<'a, 'b> {
+    batch: &'a mut WriteBatch<'b>,
+    lessor: &'a mut Lessor,
+    shared: &'a Shared,
+    entry: &'a Entry,
+}
+
+impl Step<'_, '_> {
+    fn run(
+        &mut self,
+        compacted: &mut Option<i64>,
+    ) -> Result<Result<Answer, Refusal>, ApplyError> {
+        match &self.entry.payload {
+            Payload::Blank => Ok(Ok(Answer::Empty)),
+            Payload::Membership(row) => {
+                self.batch.backend_batch().put(Bucket::Meta, META_MEMBERSHIP, row);
+                Ok(Ok(Answer::Empty))
+            }
+            Payload::Request(bytes) => {
+                let request = pb::InternalRaftRequest::decode(bytes.clone())
+                    .map_err(|source| ApplyError::Decode { index: self.entry.index, source })?;
+                self.request(&request, compacted)
+            }
+        }
+    }
+
+    fn request(
+        &mut self,
+        request: &pb::InternalRaftRequest,
+        compacted: &mut Option<i64>,
+    ) -> Result<Result<Answer, Refusal>, ApplyError> {
+        if let Err(refusal) = self.allowed(request) {
+            return Ok(Err(refusal));
+        }
+        if let Some(put) = &request.put {
+            return self.put(put);
+        }
+        if let Some(txn) = &request.txn {
+            let bounds = txn::Bounds {
+                current: self.batch.revision(),
+                compacted: self.batch.compact_revision(),
+            };
+            let mut view = self.batch.txn();
+            let answer = txn::write(&mut view, self.lessor, bounds, txn)?;
+            view.finish();
+            return Ok(answer.map(Answer::Txn));
+        }
+        if let Some(delete) = &request.delete_range {
+            let mut view = self.batch.txn();
+            let done = kv::delete(&mut view, self.lessor, delete)?;
+            view.finish();
+            return Ok(Ok(Answer::Delete { deleted: done.deleted, prev: done.prev }));
+        }
+        if let Some(range) = &request.range {
+            return match self.batch.txn().range(&kv::range_query(range)) {
+                Ok(found) => Ok(Ok(Answer::Range(found))),
+                Err(error) => kv::refused(error).map(Err),
+            };
+        }
+        if let Some(compaction) = &request.compaction {
+            return Ok(self.compact(compaction.revision, compacted));
+        }
+        Ok(self.housekeeping(request))
+    }
+
+    /// Requests that touch no key by themselves.
+    fn housekeeping(&mut self, request: &pb::InternalRaftRequest) -> Result<Answer, Refusal> {
+        if let Some(grant) = &request.lease_grant {
+            return lease::grant(self.batch, self.lessor, grant);
+        }
+        if let Some(revoke) = &request.lease_revoke {
+            return lease::revoke(self.batch, self.lessor, LeaseId(revoke.id));
+        }
+        if let Some(expire) = &request.lease_revokes {
+            return lease::expire(self.batch, self.lessor, expire, self.entry.term);
+        }
+        if let Some(checkpoint) = &request.lease_checkpoint {
+            return Ok(lease::checkpoint(self.batch, self.lessor, checkpoint));
+        }
+        if let Some(alarm) = &request.alarm {
+            let rows = self.batch.backend_batch();
+            return Ok(Answer::Alarms(self.shared.alarms.write().apply(rows, alarm)));
+        }
+        let rows = self.batch.backend_batch();
+        if let Some(publish) = &request.cluster_member_attr_set {
+            self.shared.cluster.write().set_attributes(rows, publish);
+            return Ok(Answer::Empty);
+        }
+        if let Some(version) = &request.cluster_version_set {
+            self.shared.cluster.write().set_version(rows, &version.ver);
+            return Ok(Answer::Empty);
+        }
+        Err(Refusal::Unsupported("not part of this version"))
+    }
+
+    /// Alarms outrank everything (AL-04, AL-05); decided at apply, so equal on every member.
+    fn allowed(&self, request: &pb::InternalRaftRequest) -> Result<(), Refusal> {
+        let alarms = self.shared.alarms.read();
+        let writes = request.put.is_some()
+            || request.delete_range.is_some()
+            || request.txn.is_some()
+            || request.compaction.is_some()
+            || request.lease_grant.is_some()
+            || request.lease_revoke.is_some();
+        if writes && alarms.any(AlarmKind::Corrupt) {
+            return Err(Refusal::Corrupt);
+        }
+        let grows = request.put.is_some()
+            || request.lease_grant.is_some()
+            || request.txn.as_ref().is_some_and(txn::has_put);
+        if grows && alarms.any(AlarmKind::NoSpace) {
+            return Err(Refusal::NoSpace);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, put: &pb::PutRequest) -> Result<Result<Answer, Refusal>, ApplyError> {
+        let mut view = self.batch.txn();
+        if let Err(refusal) = kv::check_put(&view, self.lessor, put) {
+            return Ok(Err(refusal));
+        }
+        let done = kv::put(&mut view, self.lessor, put)?;
+        view.finish();
+        Ok(Ok(Answer::Put { prev: done.prev }))
+    }
+
+    fn compact(
+        &mut self,
+        revision: i64,
+        compacted: &mut Option<i64>,
+    ) -> Result<Answer, Refusal> {
+        match self.batch.compact(revision) {
+            Ok(()) => {
+                *compacted = Some(revision);
+                Ok(Answer::Empty)
+            }
+            Err(CompactError::Compacted) => Err(Refusal::Compacted),
+            Err(CompactError::Future) => Err(Refusal::FutureRevision),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What can go wrong, by operation.
+
+use std::path::PathBuf;
+
+/// Why a proposal has no outcome.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Another member leads, or none does; nothing was appended.
+    #[error("not the leader")]
+    NotLeader,
+    /// The entry was dropped while another leader took over: it may or may not have been applied.
+    #[error("leader changed, outcome unknown")]
+    OutcomeUnknown,
+    /// The queue of proposals is full.
+    #[error("too many requests")]
+    Overloaded,
+    /// The member is stopping or has failed.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Why a read may not run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No quorum confirmed that this member still leads, or there is no leader.
+    #[error("no leader confirmed the read")]
+    NoLeader,
+    /// The member is stopping or has failed.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Why a member could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The write-ahead log could not be created.
+    #[error("create log in {dir:?}")]
+    CreateLog {
+        /// The log's directory.
+        dir: PathBuf,
+        /// Why.
+        source: etcdrs_wal::CreateError,
+    },
+    /// The write-ahead log could not be opened.
+    #[error("open log in {dir:?}")]
+    OpenLog {
+        /// The log's directory.
+        dir: PathBuf,
+        /// Why.
+        source: etcdrs_wal::OpenError,
+    },
+    /// The log's writer thread could not be started.
+    #[error("start log writer")]
+    Thread(#[source] std::io::Error),
+    /// An entry of the log cannot be read.
+    #[error("read log: {0}")]
+    Entry(String),
+    /// Snapshot files could not be read or written.
+    #[error("snapshot files")]
+    Snap(#[from] etcdrs_snap::Error),
+    /// The database is ahead of the log, which no crash can cause.
+    #[error(
+        "database is at entry {applied}, but the log ends at {last}: the log was replaced or cut"
+    )]
+    LogBehind {
+        /// The database's applied index.
+        applied: u64,
+        /// The log's last index.
+        last: u64,
+    },
+    /// The database needs entries that the log no longer has.
+    #[error("database is at entry {applied}, but the log begins after {purged}: database replaced or rolled back")]
+    DatabaseBehind {
+        /// The database's applied index.
+        applied: u64,
+        /// The log's purge mark.
+        purged: u64,
+    },
+    /// The state machine refused.
+    #[error("state machine")]
+    Machine(#[from] etcdrs_apply::ApplyError),
+    /// openraft's settings are inconsistent.
+    #[error("raft configuration: {0}")]
+    Config(String),
+    /// openraft stopped while it started.
+    #[error("start raft: {0}")]
+    Raft(String),
+}

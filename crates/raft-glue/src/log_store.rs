@@ -1,0 +1,319 @@
+//! openraft's log on the write-ahead log: entries in memory first, then in the writer's queue.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use etcdrs_types::LogIndex;
+use etcdrs_wal as wal;
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::{LogState, OptionalSend, RaftLogReader};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::types::{self, Entry, LogId, TypeConfig, Vote};
+
+/// Bytes of entries that one message to a peer may carry.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// How much of the log is held in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogCacheStats {
+    /// Entries.
+    pub entries: usize,
+    /// Bytes of their data.
+    pub bytes: usize,
+}
+
+/// The log. Clones share it.
+///
+/// Invariant: `entries` follow one another without a gap, the first one directly after `purged`.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    cache: Arc<Mutex<Cache>>,
+    writer: wal::Writer,
+    durable: Arc<Durable>,
+}
+
+struct Cache {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    purged: LogId,
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+    /// The commit index that the writer was last given.
+    committed_written: u64,
+}
+
+/// How far the log is synced.
+///
+/// Invariant: a completion of an append that was queued before a truncation never raises the mark,
+/// because the slots it speaks of hold other entries now.
+pub(crate) struct Durable {
+    state: Mutex<(u64, u64)>,
+    index: watch::Sender<u64>,
+}
+
+impl Durable {
+    fn new(index: u64) -> Self {
+        Self { state: Mutex::new((0, index)), index: watch::Sender::new(index) }
+    }
+
+    fn generation(&self) -> u64 {
+        self.state.lock().0
+    }
+
+    fn reached(&self, generation: u64, index: u64) {
+        let mut state = self.state.lock();
+        if state.0 == generation && state.1 < index {
+            state.1 = index;
+            self.index.send_replace(index);
+        }
+    }
+
+    fn truncated(&self, last: u64) {
+        let mut state = self.state.lock();
+        state.0 += 1;
+        if state.1 > last {
+            state.1 = last;
+            self.index.send_replace(last);
+        }
+    }
+
+    /// Waits until entry `index` is on disk. Errs when the log was dropped.
+    pub(crate) async fn wait(&self, index: u64) -> io::Result<()> {
+        if *self.index.borrow() >= index {
+            return Ok(());
+        }
+        let mut marks = self.index.subscribe();
+        marks.wait_for(|durable| *durable >= index).await.map(drop).map_err(io::Error::other)
+    }
+}
+
+/// What was found in the log when it was opened.
+pub(crate) struct Found {
+    pub(crate) purged: LogId,
+    pub(crate) entries: VecDeque<Entry>,
+    pub(crate) hard_state: wal::HardState,
+}
+
+impl LogStore {
+    pub(crate) fn new(writer: wal::Writer, found: Found) -> Self {
+        let Found { purged, entries, hard_state } = found;
+        let last = entries.back().map_or(purged.index, |entry| entry.log_id.index);
+        let commit = hard_state.commit.0.min(last);
+        let committed = if commit <= purged.index {
+            purged
+        } else {
+            let slot = usize::try_from(commit - purged.index - 1).unwrap_or(usize::MAX);
+            entries.get(slot).map_or(purged, |entry| entry.log_id)
+        };
+        let cache = Cache {
+            bytes: entries.iter().map(data_bytes).sum(),
+            entries,
+            purged,
+            vote: types::vote_from_wal(hard_state.vote),
+            committed: Some(committed),
+            committed_written: hard_state.commit.0,
+        };
+        Self {
+            cache: Arc::new(Mutex::new(cache)),
+            writer,
+            durable: Arc::new(Durable::new(last)),
+        }
+    }
+
+    pub(crate) fn durable(&self) -> Arc<Durable> {
+        Arc::clone(&self.durable)
+    }
+
+    pub(crate) fn stats(&self) -> LogCacheStats {
+        let cache = self.cache.lock();
+        LogCacheStats { entries: cache.entries.len(), bytes: cache.bytes }
+    }
+
+    /// Writes the newest commit index, unsynced, if no append has carried it yet. Called now and
+    /// then, so that a restart serves what was served before.
+    pub(crate) fn write_commit(&self) {
+        let mut cache = self.cache.lock();
+        if let Some(commit) = cache.unwritten_commit() {
+            self.writer.submit_silent(wal::Batch::commit(commit));
+        }
+    }
+
+    /// Records durably that the database holds everything up to `mark`.
+    pub(crate) async fn mark_snapshot(&self, mark: wal::SnapshotMark) -> io::Result<()> {
+        self.submit_and_wait(wal::Batch::mark(mark)).await
+    }
+
+    async fn submit_and_wait(&self, batch: wal::Batch) -> io::Result<()> {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        self.writer.submit(batch, move |result| {
+            // The waiter may be gone; the log is none the worse.
+            let _ = tx.send(result);
+        });
+        rx.await.map_err(io::Error::other)?.map_err(io::Error::other)
+    }
+
+    fn slice(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> Vec<Entry> {
+        let cache = self.cache.lock();
+        let first = cache.purged.index + 1;
+        let from = match range.start_bound() {
+            Bound::Included(&index) => index,
+            Bound::Excluded(&index) => index + 1,
+            Bound::Unbounded => first,
+        }
+        .max(first);
+        let end = match range.end_bound() {
+            Bound::Included(&index) => index + 1,
+            Bound::Excluded(&index) => index,
+            Bound::Unbounded => u64::MAX,
+        };
+        let slot = |index: u64| {
+            usize::try_from(index.saturating_sub(first)).unwrap_or(usize::MAX).min(cache.entries.len())
+        };
+        let (from, end) = (slot(from), slot(end));
+        if from >= end {
+            return Vec::new();
+        }
+        let mut bytes = 0;
+        let mut entries = Vec::with_capacity((end - from).min(1024));
+        for entry in cache.entries.range(from..end) {
+            bytes += data_bytes(entry);
+            if bytes > bytes_max && !entries.is_empty() {
+                break;
+            }
+            entries.push(entry.clone());
+        }
+        entries
+    }
+}
+
+impl Cache {
+    fn last(&self) -> LogId {
+        self.entries.back().map_or(self.purged, |entry| entry.log_id)
+    }
+
+    fn unwritten_commit(&mut self) -> Option<LogIndex> {
+        let committed = self.committed?.index;
+        if committed <= self.committed_written {
+            return None;
+        }
+        self.committed_written = committed;
+        Some(LogIndex(committed))
+    }
+}
+
+fn data_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
+        openraft::EntryPayload::Normal(proposal) => proposal.0.len(),
+        _ => 0,
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        Ok(self.slice(range, usize::MAX))
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        Ok(self.slice(start..end, MESSAGE_BYTES_MAX))
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.cache.lock().vote)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let cache = self.cache.lock();
+        Ok(LogState { last_purged_log_id: Some(cache.purged), last_log_id: Some(cache.last()) })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let batch = wal::Batch::vote(types::vote_to_wal(vote));
+        self.submit_and_wait(batch).await?;
+        self.cache.lock().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        self.cache.lock().committed = committed;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.cache.lock().committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let durable = Arc::clone(&self.durable);
+        let generation = durable.generation();
+        let mut cache = self.cache.lock();
+        let mut batch = wal::Batch::default();
+        for entry in entries {
+            assert_eq!(entry.log_id.index, cache.last().index + 1, "openraft appends without gaps");
+            batch.entries.push(types::to_wal(&entry));
+            cache.bytes += data_bytes(&entry);
+            cache.entries.push_back(entry);
+        }
+        batch.commit = cache.unwritten_commit();
+        let last = cache.last().index;
+        // Queued under the lock, so that the file has the entries in the order of the cache.
+        self.writer.submit(batch, move |result| match result {
+            Ok(()) => {
+                durable.reached(generation, last);
+                callback.io_completed(Ok(()));
+            }
+            Err(error) => callback.io_completed(Err(io::Error::other(error))),
+        });
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        let mut cache = self.cache.lock();
+        let keep_to = last.map_or(0, |id| id.index).max(cache.purged.index);
+        while cache.entries.back().is_some_and(|entry| entry.log_id.index > keep_to) {
+            if let Some(entry) = cache.entries.pop_back() {
+                cache.bytes -= data_bytes(&entry);
+            }
+        }
+        // Nothing is written: the next append has a lower index than the file's tail, which is
+        // how a truncation reads (FORMAT.md). Until then the tail was never committed, and a
+        // restart truncates again.
+        self.durable.truncated(keep_to);
+        Ok(())
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let mut cache = self.cache.lock();
+        while cache.entries.front().is_some_and(|entry| entry.log_id.index <= upto.index) {
+            if let Some(entry) = cache.entries.pop_front() {
+                cache.bytes -= data_bytes(&entry);
+            }
+        }
+        cache.purged = cache.purged.max(upto);
+        self.writer.release_before(LogIndex(upto.index));
+        Ok(())
+    }
+}
