@@ -74,9 +74,8 @@ async fn row_109_mt_04_hash_equals_etcds() {
         c.delete(delete("a")).await;
         c.put_with_lease("l", 5).await;
         c.txn(then(vec![put("t1", "1").op(), delete("b").op(), put("t2", "").op()])).await;
-        let before = [6, 7, 8, 9].map(async |revision| {
-            c.clone().try_hash_kv(revision).await.unwrap().hash
-        });
+        let before =
+            [6, 7, 8, 9].map(async |revision| c.clone().try_hash_kv(revision).await.unwrap().hash);
         let mut of_server = futures_util::future::join_all(before).await;
         c.compact(6).await;
         of_server.push(c.try_hash_kv(0).await.unwrap().hash);

@@ -113,8 +113,8 @@ async fn row_040_co_06_large_requests() {
     for size in [1_572_864, 2_000_000] {
         expect_error(c.try_put(put("large", value(size))).await, errors::REQUEST_TOO_LARGE);
     }
-    // put: field 1 tag, length, 1 byte; field 2 tag, 4 bytes of length, value.
-    let size = 2_097_152 - 3 - 5 + 1;
+    // A put is: tag, length, one byte of key; tag, three bytes of length, value.
+    let size = 2_097_152 - 3 - 4 + 1;
     let text = "grpc: received message larger than max (2097153 vs. 2097152)";
     expect_error(c.try_put(put("l", value(size))).await, (Code::ResourceExhausted, text));
     expect_error(c.try_put(put("l", value(size - 1))).await, errors::REQUEST_TOO_LARGE);

@@ -65,9 +65,8 @@ async fn row_008_all_52_methods_are_registered() {
         }
         // Some calls wait for ever by their nature; those at least were not refused.
         let call = raw::server_stream(&c.channel, method.path, Bytes::new());
-        let answer = tokio::time::timeout(Duration::from_millis(500), async {
-            call.await?.message().await
-        });
+        let answer =
+            tokio::time::timeout(Duration::from_millis(500), async { call.await?.message().await });
         if let Ok(Err(status)) = answer.await
             && status.message().starts_with("unknown ")
             && status.code() == Code::Unimplemented

@@ -61,10 +61,8 @@ async fn row_075_wa_01_wa_03_created_comes_first() {
 async fn row_076_wa_04_start_now_past_future() {
     let (_s, mut c) = fresh().await;
     put_vectors(&mut c).await;
-    let from = |start_revision| pb::WatchCreateRequest {
-        start_revision,
-        ..watching::on_range("a", "z")
-    };
+    let from =
+        |start_revision| pb::WatchCreateRequest { start_revision, ..watching::on_range("a", "z") };
     let mut past = c.watch();
     past.create(from(5)).await;
     let events = past.events(2).await;

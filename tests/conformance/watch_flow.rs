@@ -137,7 +137,7 @@ fn progress_every(interval: &str) -> Setup {
 
 #[tokio::test]
 async fn row_088_wa_23_wa_24_periodic_progress() {
-    let (_s, mut c) = with(progress_every("300ms")).await;
+    let (s, mut c) = with(progress_every("300ms")).await;
     put_vectors(&mut c).await;
     let create = |watch_id, progress_notify, start_revision| pb::WatchCreateRequest {
         watch_id,
@@ -148,7 +148,9 @@ async fn row_088_wa_23_wa_24_periodic_progress() {
     let mut w = c.watch();
     w.create(create(1, true, 0)).await;
     w.create(create(2, false, 0)).await;
-    w.create(create(3, true, 100)).await;
+    if !Difference::ProgressForFutureStart.applies(s.flavour()) {
+        w.create(create(3, true, 100)).await;
+    }
     for revision in [6, 6, 7] {
         if revision == 7 {
             c.put("unseen", "1").await;

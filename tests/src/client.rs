@@ -77,11 +77,7 @@ impl Clients {
     }
 
     /// Put that must succeed.
-    pub async fn put(
-        &mut self,
-        key: impl Into<Bytes>,
-        value: impl Into<Bytes>,
-    ) -> pb::PutResponse {
+    pub async fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> pb::PutResponse {
         self.try_put(request::put(key, value)).await.unwrap()
     }
 
@@ -138,11 +134,7 @@ impl Clients {
     }
 
     /// LeaseGrant.
-    pub async fn try_grant(
-        &mut self,
-        id: i64,
-        ttl: i64,
-    ) -> Result<pb::LeaseGrantResponse, Status> {
+    pub async fn try_grant(&mut self, id: i64, ttl: i64) -> Result<pb::LeaseGrantResponse, Status> {
         limited(self.lease.lease_grant(pb::LeaseGrantRequest { ttl, id })).await
     }
 

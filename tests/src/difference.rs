@@ -19,6 +19,8 @@ pub enum Difference {
     NegativeWatchStartIsHistory,
     /// WA-26.
     ProgressWhileBehind,
+    /// WA-24.
+    ProgressForFutureStart,
     /// WA-10.
     RefusedWatchKeepsId,
     /// MT-01.
@@ -33,7 +35,7 @@ pub enum Difference {
     NoReflection,
     /// `HealthList` came with a newer gRPC library.
     NoHealthList,
-    /// AL-01: `--snapshot-count` and friends have other defaults.
+    /// Design §4: the newest `.snap` holds metadata only and may be set aside.
     StartsAtDamagedSnapshot,
 }
 
@@ -48,6 +50,7 @@ pub const DIFFERENCES: &[(Difference, &str)] = &[
     ),
     (Difference::NegativeWatchStartIsHistory, "3.5.24 and 3.6.6 refuse a negative start"),
     (Difference::ProgressWhileBehind, "until 3.5.8 progress was answered while watchers lagged"),
+    (Difference::ProgressForFutureStart, "3.6.2 fixed watchers whose start lies ahead"),
     (Difference::RefusedWatchKeepsId, "until 3.5.6 a refused watch kept the id it asked for"),
     (Difference::StatusWithoutNewFields, "storageVersion, dbSizeQuota, downgradeInfo are 3.6"),
     (Difference::NoHashRevision, "HashKVResponse.hash_revision is 3.6"),

@@ -37,8 +37,7 @@ pub const LEASE_EXISTS: Expected = (Code::FailedPrecondition, "etcdserver: lease
 /// TTL over nine billion seconds.
 pub const LEASE_TTL_TOO_LARGE: Expected = (Code::OutOfRange, "etcdserver: too large lease TTL");
 /// A proposal over `max-request-bytes`.
-pub const REQUEST_TOO_LARGE: Expected =
-    (Code::InvalidArgument, "etcdserver: request is too large");
+pub const REQUEST_TOO_LARGE: Expected = (Code::InvalidArgument, "etcdserver: request is too large");
 /// MoveLeader to a member that cannot take it.
 pub const BAD_LEADER_TRANSFEREE: Expected =
     (Code::FailedPrecondition, "etcdserver: bad leader transferee");

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn chunked_bodies_are_joined() {
-        let text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n";
+        let text =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n";
         let answer = parse(text).unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (200, "abcd"));
     }

@@ -33,8 +33,8 @@ impl Random {
     }
 
     /// One of `choices`.
-    pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         let at = self.below(choices.len() as u64) as usize;
-        &choices[at]
+        choices[at]
     }
 }

@@ -26,11 +26,7 @@ pub fn sorted(
     target: SortTarget,
     order: SortOrder,
 ) -> pb::RangeRequest {
-    pb::RangeRequest {
-        sort_target: target as i32,
-        sort_order: order as i32,
-        ..range(key, end)
-    }
+    pb::RangeRequest { sort_target: target as i32, sort_order: order as i32, ..range(key, end) }
 }
 
 /// A write of one key.
