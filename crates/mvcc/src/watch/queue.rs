@@ -36,6 +36,8 @@ pub(super) struct Queue {
     pub(super) woken: bool,
     /// Cancelled ids, and the sequence number below which their items are dropped.
     cancelled: BTreeMap<i64, u64>,
+    /// Progress answers of the stream with a sequence number below this are dropped.
+    void_progress: u64,
 }
 
 pub(super) struct Item {
@@ -133,7 +135,9 @@ impl Queue {
     #[must_use]
     pub(super) fn push_progress(&mut self, revision: i64) -> bool {
         match self.items.back_mut() {
-            Some(Item { watch_id: -1, kind: Kind::Progress { revision: last }, .. }) => {
+            Some(Item { watch_id: -1, kind: Kind::Progress { revision: last }, .. })
+                if self.void_progress < self.next =>
+            {
                 *last = revision;
                 false
             }
@@ -148,6 +152,12 @@ impl Queue {
         }
     }
 
+    /// Drops queued progress answers of the whole stream: a watcher that joined since has events
+    /// of the past to come, and they must not follow an answer that says otherwise (WA-26 lets us).
+    pub(super) fn void_progress(&mut self) {
+        self.void_progress = self.next;
+    }
+
     /// Moves items of at least `budget_bytes` to `out`, as far as there are.
     pub(super) fn take(&mut self, budget_bytes: usize, out: &mut Vec<Response>) {
         let mut taken = 0;
@@ -157,9 +167,12 @@ impl Queue {
             let sequence = self.next - self.items.len() as u64 - 1;
             self.bytes -= item.cost as usize;
             self.events -= item.events();
-            if self.cancelled.get(&item.watch_id).is_some_and(|&below| sequence < below)
-                && !item.is_for_the_stream()
-            {
+            let below = if item.is_for_the_stream() {
+                self.void_progress
+            } else {
+                self.cancelled.get(&item.watch_id).copied().unwrap_or(0)
+            };
+            if sequence < below {
                 continue;
             }
             taken += item.cost as usize;

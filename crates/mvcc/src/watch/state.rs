@@ -211,7 +211,10 @@ impl State {
             self.link(watcher);
         } else {
             let outlet = Arc::clone(&self.stream(slot).outlet);
-            outlet.queue.lock().lagging += 1;
+            let mut queue = outlet.queue.lock();
+            queue.lagging += 1;
+            queue.void_progress();
+            drop(queue);
             self.slow += 1;
             if spec.start_revision < self.compacted {
                 self.pass_by(watcher, self.compacted);
