@@ -38,6 +38,7 @@ mod events;
 mod index;
 mod queue;
 mod state;
+mod watcher;
 
 use std::sync::Arc;
 

@@ -13,7 +13,8 @@ use super::History;
 use super::events::{Part, Picks};
 use super::index::Index;
 use super::queue::{Item, Shape};
-use super::state::{Phase, State, flag, wants};
+use super::state::State;
+use super::watcher::{Phase, flag, wants};
 use crate::RangeError;
 use crate::event::EventBlock;
 

@@ -7,9 +7,10 @@ use etcdrs_types::KeyRange;
 
 use super::events::Picks;
 use super::index::{GroupId, Index, NIL};
-use super::queue::{Item, Outlet, Shape};
+use super::queue::{Item, Outlet};
+use super::watcher::{Phase, Watcher, flag, wants};
 use super::{CreateError, Created, History, HubOptions, Stats, Wake, WatchSpec};
-use crate::event::{Event, EventBlock, EventKind};
+use crate::event::EventBlock;
 
 /// Recent blocks the hub keeps, so that a watcher that is a little behind needs no history.
 const RECENT_BLOCKS_MAX: usize = 1024;
@@ -17,60 +18,6 @@ const RECENT_BLOCKS_MAX: usize = 1024;
 const RECENT_BYTES_MAX: usize = 1 << 20;
 /// Revisions that a watcher may be behind to be fed from the recent blocks under the lock.
 pub(super) const GAP_MAX: i64 = 256;
-
-/// Flags of a watcher.
-pub(super) mod flag {
-    pub(crate) const PREV_KV: u8 = 1;
-    pub(crate) const NO_PUT: u8 = 2;
-    pub(crate) const NO_DELETE: u8 = 4;
-    pub(crate) const FRAGMENT: u8 = 8;
-    pub(crate) const PROGRESS: u8 = 16;
-    /// It got events since the last tick of its stream's progress timer.
-    pub(crate) const ACTIVE: u8 = 32;
-}
-
-/// Where a watcher gets its events from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// From [`State::publish`]; it is linked in its group.
-    Synced,
-    /// From history; it waits in its stream's list.
-    Lagging,
-    /// From history; a round of catching up is reading for it.
-    InFlight,
-    /// From nowhere: compaction passed it. The id stays taken until the client cancels (WA-14).
-    Compacted,
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct Watcher {
-    pub(super) id: i64,
-    /// The first revision it wants: everything before was queued or is not wanted.
-    pub(super) from: i64,
-    pub(super) stream: u32,
-    pub(super) group: GroupId,
-    /// Neighbours in the group's list of synced watchers.
-    before: u32,
-    after: u32,
-    /// Distinguishes tenants of one slab place.
-    pub(super) generation: u32,
-    pub(super) flags: u8,
-    pub(super) phase: Phase,
-}
-
-impl Watcher {
-    pub(super) const fn shape(&self) -> Shape {
-        Shape {
-            prev_kv: self.flags & flag::PREV_KV != 0,
-            fragment: self.flags & flag::FRAGMENT != 0,
-        }
-    }
-}
-
-/// Whether a watcher with these flags wants to see an event (WA-18).
-pub(super) fn wants(flags: u8, event: &Event) -> bool {
-    flags & if event.kind == EventKind::Put { flag::NO_PUT } else { flag::NO_DELETE } == 0
-}
 
 pub(super) struct Stream {
     pub(super) outlet: Arc<Outlet>,
