@@ -1,100 +1,71 @@
 //! The reading side.
+
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use etcdrs_types::KeyRange;
 
-use crate::{EventBlock, Memory, RangeError, RangeQuery, RangeResult, Stats, StoredKv};
+use crate::state::Shared;
+use crate::{
+    CompactionJob, EventBlock, HashKv, Memory, RangeError, RangeQuery, RangeResult, Stats,
+    StoredKv, hash, history, range,
+};
 
-/// A handle for reading from any thread.
+/// A handle for reading from any thread. Clones are cheap.
 #[derive(Clone, Debug)]
-pub struct Reader {}
-
-/// A hash of the history up to a revision (storage-and-raft.md §3.9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HashKv {
-    /// The hash.
-    pub hash: u32,
-    /// The revision that was hashed.
-    pub revision: i64,
-    /// The compacted revision at that moment.
-    pub compact_revision: i64,
-    /// The current revision at that moment.
-    pub current_revision: i64,
-}
-
-/// How far a [`CompactionJob`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// There is more to remove.
-    More,
-    /// The compaction at this revision is finished.
-    Finished {
-        /// The revision.
-        revision: i64,
-    },
-}
-
-/// Removes what a compaction made unreachable, in slices.
-#[derive(Debug)]
-pub struct CompactionJob {}
-
-impl CompactionJob {
-    /// The revision this job compacts at.
-    #[must_use]
-    pub fn revision(&self) -> i64 {
-        unreachable!("being built")
-    }
-
-    /// Looks at up to `items_max` keys and removes what is dead.
-    ///
-    /// # Errors
-    /// If the database cannot be written; the job can be tried again after a restart.
-    pub fn step(&mut self, _items_max: usize) -> Result<Progress, RangeError> {
-        unreachable!("being built")
-    }
+pub struct Reader {
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Reader {
     /// The current revision.
     #[must_use]
     pub fn current_revision(&self) -> i64 {
-        unreachable!("being built")
+        self.shared.revision.load(Ordering::Acquire)
     }
 
     /// The compacted revision; -1 if there is none.
     #[must_use]
     pub fn compact_revision(&self) -> i64 {
-        unreachable!("being built")
+        self.shared.compact_revision.load(Ordering::Acquire)
     }
 
-    /// Reads a range (RG-03 to RG-11).
+    /// Newest compaction whose removal is finished; -1 if there is none.
+    #[must_use]
+    pub fn finished_compact_revision(&self) -> i64 {
+        self.shared.finished_compact.load(Ordering::Acquire)
+    }
+
+    /// Reads a range (RG-03 to RG-11). Long ones hold no lock for long.
     ///
     /// # Errors
     /// See [`RangeError`].
-    pub fn range(&self, _query: &RangeQuery) -> Result<RangeResult, RangeError> {
-        unreachable!("being built")
+    pub fn range(&self, query: &RangeQuery) -> Result<RangeResult, RangeError> {
+        range::published(&self.shared, query)
     }
 
     /// Keys of `range` at the current revision.
     #[must_use]
-    pub fn count(&self, _range: &KeyRange) -> i64 {
-        unreachable!("being built")
+    pub fn count(&self, range: &KeyRange) -> i64 {
+        self.shared.state.read().tree.count(range)
     }
 
     /// The pair of `key` at `revision`, if it existed.
     ///
     /// # Errors
     /// See [`RangeError`].
-    pub fn get_at(&self, _key: &[u8], _revision: i64) -> Result<Option<StoredKv>, RangeError> {
-        unreachable!("being built")
+    pub fn get_at(&self, key: &[u8], revision: i64) -> Result<Option<StoredKv>, RangeError> {
+        let range = KeyRange::single(Bytes::copy_from_slice(key));
+        let query = RangeQuery { revision, ..RangeQuery::new(range) };
+        Ok(self.range(&query)?.kvs.pop())
     }
 
     /// Recent events from main revision `from` on, up to the current one; `None` if the ring
     /// does not reach back that far.
     #[must_use]
-    pub fn blocks(&self, _from: i64) -> Option<Vec<Arc<EventBlock>>> {
-        unreachable!("being built")
+    pub fn blocks(&self, from: i64) -> Option<Vec<Arc<EventBlock>>> {
+        self.shared.state.read().ring.blocks(from, i64::MAX, usize::MAX)
     }
 
     /// Events of the revisions `from..=to` (at most up to the current one), from the ring or from
@@ -105,11 +76,11 @@ impl Reader {
     /// [`RangeError::Compacted`] if `from` is below the compacted revision.
     pub fn history(
         &self,
-        _from: i64,
-        _to: i64,
-        _revisions_max: usize,
+        from: i64,
+        to: i64,
+        revisions_max: usize,
     ) -> Result<Vec<Arc<EventBlock>>, RangeError> {
-        unreachable!("being built")
+        history::read(&self.shared, from, to, revisions_max)
     }
 
     /// Hashes the history up to `revision`, 0 for the current one (MT-04). Reads everything:
@@ -117,47 +88,44 @@ impl Reader {
     ///
     /// # Errors
     /// See [`RangeError`].
-    pub fn hash_kv(&self, _revision: i64) -> Result<HashKv, RangeError> {
-        unreachable!("being built")
+    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, RangeError> {
+        hash::hash_kv(&self.shared, revision)
     }
 
-    /// Hashes the whole database (MT-03).
+    /// Hashes all buckets that etcd has too, but for the rows that differ between equal members
+    /// (MT-03). Reads everything.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub fn hash(&self) -> Result<u32, RangeError> {
-        unreachable!("being built")
+        hash::hash(&self.shared)
     }
 
     /// The removal that is due after a compaction, if any. There is one job at a time: `None`
     /// also while another is alive.
     #[must_use]
     pub fn compaction_job(&self) -> Option<CompactionJob> {
-        unreachable!("being built")
+        CompactionJob::start(&self.shared)
     }
 
-    /// Newest compaction whose removal is finished; -1 if there is none.
-    #[must_use]
-    pub fn finished_compact_revision(&self) -> i64 {
-        unreachable!("being built")
-    }
-
-    /// Memory taken.
+    /// Memory taken. Walks the leaves of the index: some milliseconds for millions of keys.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        unreachable!("being built")
+        let state = self.shared.state.read();
+        let (index, keys) = state.tree.memory();
+        Memory { index, keys, values: state.tree.value_bytes(), ring: state.ring.bytes() }
     }
 
     /// Counts.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        unreachable!("being built")
-    }
-
-    /// The key of the newest put of `key`, shared with the stored pair.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn shared_key(&self, _key: &[u8]) -> Option<Bytes> {
-        None
+        let state = self.shared.state.read();
+        Stats {
+            keys: state.tree.live(),
+            index_entries: state.tree.entries(),
+            revision: state.revision,
+            compact_revision: state.compact_revision,
+            finished_compact_revision: self.finished_compact_revision(),
+        }
     }
 }

@@ -1,9 +1,13 @@
-//! The store.
+//! The store: its settings and its writing side.
+
+use std::sync::Arc;
+
 use bytes::Bytes;
 use etcdrs_backend::Backend;
 use etcdrs_types::LeaseId;
 
-use crate::{OpenError, Reader, WriteBatch};
+use crate::state::Shared;
+use crate::{OpenError, Reader, WriteBatch, restore};
 
 /// Settings of a store.
 #[derive(Clone, Debug)]
@@ -34,11 +38,11 @@ pub struct Opened {
 pub struct Memory {
     /// Key index without the keys.
     pub index: usize,
-    /// Keys.
+    /// Keys, as far as they are stored (shared prefixes once).
     pub keys: usize,
     /// Cached values.
     pub values: usize,
-    /// Recent events.
+    /// Recent events, some of which share their bytes with cached values.
     pub ring: usize,
 }
 
@@ -60,7 +64,7 @@ pub struct Stats {
 /// The writing side of the store; there is one. Reads go through [`Store::reader`].
 #[derive(Debug)]
 pub struct Store {
-    reader: Reader,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Store {
@@ -68,18 +72,18 @@ impl Store {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open(_backend: Backend, _options: &Options) -> Result<Opened, OpenError> {
-        unreachable!("being built")
+    pub fn open(backend: Backend, options: &Options) -> Result<Opened, OpenError> {
+        restore::open(backend, options)
     }
 
     /// A handle for reading.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        self.reader.clone()
+        Reader { shared: Arc::clone(&self.shared) }
     }
 
     /// Begins a batch of changes. Dropping it without a commit changes nothing.
     pub fn begin(&mut self) -> WriteBatch<'_> {
-        unreachable!("being built")
+        WriteBatch::new(self)
     }
 }

@@ -1,0 +1,218 @@
+//! Sorted strings in one buffer, without the prefix they share.
+
+use std::cmp::Ordering;
+
+/// Strings in strictly ascending order.
+///
+/// Invariant: every string is `prefix` + `bytes[ends[i-1]..ends[i]]`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Packed {
+    prefix: Box<[u8]>,
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+/// Spare room that a growing buffer gets, bytes.
+const BYTES_STEP: usize = 256;
+/// Spare room that a growing list gets, items.
+pub(crate) const ITEMS_STEP: usize = 8;
+
+impl Packed {
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn begin(&self, position: usize) -> usize {
+        if position == 0 { 0 } else { self.ends[position - 1] as usize }
+    }
+
+    /// What follows the prefix in the string at `position`.
+    pub(crate) fn suffix(&self, position: usize) -> &[u8] {
+        &self.bytes[self.begin(position)..self.ends[position] as usize]
+    }
+
+    pub(crate) fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    pub(crate) fn get(&self, position: usize) -> Vec<u8> {
+        [self.prefix(), self.suffix(position)].concat()
+    }
+
+    /// The position of `key`, or where it would be inserted.
+    pub(crate) fn search(&self, key: &[u8]) -> Result<usize, usize> {
+        let shared = self.prefix.len().min(key.len());
+        match key[..shared].cmp(&self.prefix[..shared]) {
+            Ordering::Less => return Err(0),
+            Ordering::Greater => return Err(self.len()),
+            Ordering::Equal if key.len() < self.prefix.len() => return Err(0),
+            Ordering::Equal => {}
+        }
+        let rest = &key[shared..];
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.suffix(middle).cmp(rest) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return Ok(middle),
+            }
+        }
+        Err(low)
+    }
+
+    /// Inserts `key` at `position`, where [`Self::search`] found its place.
+    pub(crate) fn insert(&mut self, position: usize, key: &[u8]) {
+        if !key.starts_with(&self.prefix) || self.ends.is_empty() {
+            self.rebase(key);
+        }
+        let suffix = &key[self.prefix.len()..];
+        let begin = self.begin(position);
+        if self.bytes.capacity() - self.bytes.len() < suffix.len() {
+            self.bytes.reserve_exact(suffix.len().max(BYTES_STEP.min(self.bytes.len())));
+        }
+        self.bytes.splice(begin..begin, suffix.iter().copied());
+        let len = u32::try_from(suffix.len()).expect("keys are far below 4 GiB");
+        if self.ends.len() == self.ends.capacity() {
+            self.ends.reserve_exact(ITEMS_STEP);
+        }
+        self.ends.insert(position, u32::try_from(begin).expect("a node is far below 4 GiB"));
+        for end in &mut self.ends[position..] {
+            *end += len;
+        }
+    }
+
+    /// Appends `key`, which is larger than all others.
+    pub(crate) fn push(&mut self, key: &[u8]) {
+        self.insert(self.len(), key);
+    }
+
+    pub(crate) fn remove(&mut self, position: usize) {
+        let (begin, end) = (self.begin(position), self.ends[position] as usize);
+        self.bytes.drain(begin..end);
+        self.ends.remove(position);
+        for later in &mut self.ends[position..] {
+            *later -= (end - begin) as u32;
+        }
+    }
+
+    /// Makes the prefix one that `key` has too: all of `key` if there is nothing else yet.
+    fn rebase(&mut self, key: &[u8]) {
+        if self.ends.is_empty() {
+            // A single key says nothing of what later ones share; a whole key as prefix would be
+            // cut back at once.
+            self.prefix = Box::default();
+            self.bytes.clear();
+            return;
+        }
+        let keep = shared_len(&self.prefix, key);
+        self.set_prefix_len(keep);
+    }
+
+    /// Moves bytes between prefix and suffixes so that the prefix has `len` bytes.
+    fn set_prefix_len(&mut self, len: usize) {
+        let all: Vec<Vec<u8>> = (0..self.len()).map(|position| self.get(position)).collect();
+        self.assign(&all, len);
+    }
+
+    fn assign(&mut self, all: &[Vec<u8>], prefix_len: usize) {
+        let total: usize = all.iter().map(|key| key.len() - prefix_len).sum();
+        self.prefix = all.first().map_or_else(Box::default, |key| key[..prefix_len].into());
+        self.bytes = Vec::with_capacity(total);
+        self.ends = Vec::with_capacity(all.len());
+        for key in all {
+            self.bytes.extend_from_slice(&key[prefix_len..]);
+            self.ends.push(u32::try_from(self.bytes.len()).expect("a node is far below 4 GiB"));
+        }
+    }
+
+    /// Takes the strings from `at` on away, as a list of their own. Both get the longest prefix.
+    pub(crate) fn split_off(&mut self, at: usize) -> Self {
+        let all: Vec<Vec<u8>> = (0..self.len()).map(|position| self.get(position)).collect();
+        let (left, right) = all.split_at(at);
+        self.assign(left, common_len(left));
+        let mut other = Self::default();
+        other.assign(right, common_len(right));
+        other
+    }
+
+    /// The strings `all`, which are sorted.
+    pub(crate) fn from_sorted(all: &[Vec<u8>]) -> Self {
+        let mut packed = Self::default();
+        packed.assign(all, common_len(all));
+        packed
+    }
+
+    /// Appends the strings of `other`, which are all larger.
+    pub(crate) fn append(&mut self, other: &Self) {
+        let all: Vec<Vec<u8>> = (0..self.len())
+            .map(|position| self.get(position))
+            .chain((0..other.len()).map(|position| other.get(position)))
+            .collect();
+        self.assign(&all, common_len(&all));
+    }
+
+    /// Heap memory, bytes.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.prefix.len() + self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
+    }
+
+    /// Bytes of the strings as they are stored.
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.prefix.len() + self.bytes.len()
+    }
+}
+
+/// Bytes that `a` and `b` begin with in common.
+pub(crate) fn shared_len(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Bytes that all of the sorted `keys` begin with; 0 for fewer than two.
+fn common_len(keys: &[Vec<u8>]) -> usize {
+    match keys {
+        [first, .., last] => shared_len(first, last),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(packed: &Packed, want: &[&str]) {
+        let got: Vec<_> =
+            (0..packed.len()).map(|i| String::from_utf8(packed.get(i)).unwrap()).collect();
+        assert_eq!(got, want);
+        for (position, key) in want.iter().enumerate() {
+            assert_eq!(packed.search(key.as_bytes()), Ok(position), "{key}");
+        }
+    }
+
+    #[test]
+    fn strings_keep_their_order_and_share_a_prefix() {
+        let mut packed = Packed::default();
+        for key in ["/a/c", "/a/e", "/a/a"] {
+            let at = packed.search(key.as_bytes()).unwrap_err();
+            packed.insert(at, key.as_bytes());
+        }
+        check(&packed, &["/a/a", "/a/c", "/a/e"]);
+        let all: Vec<_> = (0..packed.len()).map(|position| packed.get(position)).collect();
+        let mut packed = Packed::from_sorted(&all);
+        assert_eq!(packed.prefix(), b"/a/");
+        check(&packed, &["/a/a", "/a/c", "/a/e"]);
+        assert_eq!(packed.search(b"/a"), Err(0));
+        assert_eq!(packed.search(b"/a/"), Err(0));
+        assert_eq!(packed.search(b"/b"), Err(3));
+        assert_eq!(packed.search(b"/a/b"), Err(1));
+        packed.insert(3, b"/b");
+        assert_eq!(packed.prefix(), b"/");
+        check(&packed, &["/a/a", "/a/c", "/a/e", "/b"]);
+        let right = packed.split_off(2);
+        check(&packed, &["/a/a", "/a/c"]);
+        check(&right, &["/a/e", "/b"]);
+        packed.append(&right);
+        packed.remove(1);
+        check(&packed, &["/a/a", "/a/e", "/b"]);
+    }
+}

@@ -1,0 +1,119 @@
+//! Opening: the key index is rebuilt from the bucket `index`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64};
+
+use bytes::Bytes;
+use etcdrs_backend::{Backend, Bucket, Scan};
+use etcdrs_types::{LeaseId, Revision};
+use parking_lot::RwLock;
+
+use crate::index::{Builder, Change, Slot, Tree};
+use crate::ring::Ring;
+use crate::state::{Shared, State};
+use crate::{OpenError, Opened, Options, Store, schema};
+
+/// The revision of a store that nothing was written to (RV-01).
+const FIRST_REVISION: i64 = 1;
+/// The compacted revision of a store that was never compacted.
+const NEVER_COMPACTED: i64 = -1;
+
+pub(crate) fn open(backend: Backend, options: &Options) -> Result<Opened, OpenError> {
+    let finished = compaction_mark(&backend, schema::FINISHED_COMPACT_ROW)?;
+    let scheduled = compaction_mark(&backend, schema::SCHEDULED_COMPACT_ROW)?;
+    let compact_revision = finished.max(scheduled);
+    let newest = newest_revision(&backend)?;
+    let restored = Restorer::new().run(&backend)?;
+    if restored.newest != newest {
+        return Err(OpenError::Disagree { index: restored.newest, key: newest });
+    }
+    // RV-07: a compaction may have removed the rows of the newest revisions.
+    let revision = newest.main.max(compact_revision).max(FIRST_REVISION);
+    let ring = Ring::new(options.event_ring_bytes, revision);
+    let state = State { tree: restored.tree, ring, revision, compact_revision };
+    let shared = Shared {
+        backend,
+        state: RwLock::new(state),
+        options: options.clone(),
+        revision: AtomicI64::new(revision),
+        compact_revision: AtomicI64::new(compact_revision),
+        finished_compact: AtomicI64::new(finished),
+        job_alive: AtomicBool::new(false),
+    };
+    let store = Store { shared: Arc::new(shared) };
+    Ok(Opened { store, leased_keys: restored.leased_keys })
+}
+
+fn compaction_mark(backend: &Backend, row: &'static [u8]) -> Result<i64, OpenError> {
+    let Some(mark) = backend.get(Bucket::Meta, row)? else { return Ok(NEVER_COMPACTED) };
+    let (revision, _) = Revision::from_key(&mark).ok_or_else(|| malformed(Bucket::Meta, row))?;
+    Ok(revision.main)
+}
+
+fn newest_revision(backend: &Backend) -> Result<Revision, OpenError> {
+    let Some((key, _)) = backend.last(Bucket::Key)? else { return Ok(Revision::default()) };
+    let (revision, _) = Revision::from_key(&key).ok_or_else(|| malformed(Bucket::Key, &key))?;
+    Ok(revision)
+}
+
+fn malformed(bucket: Bucket, row: &[u8]) -> OpenError {
+    OpenError::Malformed { bucket: bucket.name(), row: row.to_vec() }
+}
+
+struct Restored {
+    tree: Tree,
+    newest: Revision,
+    leased_keys: Vec<(LeaseId, Bytes)>,
+}
+
+/// Groups the rows of one key and hands them to the builder.
+struct Restorer {
+    builder: Builder,
+    open: Option<(Vec<u8>, Slot)>,
+    newest: Revision,
+    leased_keys: Vec<(LeaseId, Bytes)>,
+}
+
+impl Restorer {
+    fn new() -> Self {
+        Self {
+            builder: Builder::default(),
+            open: None,
+            newest: Revision::default(),
+            leased_keys: Vec::new(),
+        }
+    }
+
+    fn run(mut self, backend: &Backend) -> Result<Restored, OpenError> {
+        let mut rows = backend.rows(Bucket::Index, &Scan::all());
+        let mut key = Vec::new();
+        while let Some((row, value)) = rows.next()? {
+            let change = schema::parse_index_key(row, &mut key)
+                .and_then(|revision| schema::parse_index_value(value, revision))
+                .ok_or_else(|| malformed(Bucket::Index, row))?;
+            self.add(&key, change);
+        }
+        self.close();
+        let Self { builder, newest, leased_keys, .. } = self;
+        Ok(Restored { tree: builder.finish(), newest, leased_keys })
+    }
+
+    fn add(&mut self, key: &[u8], change: Change) {
+        self.newest = self.newest.max(change.revision);
+        match &mut self.open {
+            Some((open, slot)) if open == key => slot.apply(change),
+            _ => {
+                self.close();
+                self.open = Some((key.to_vec(), Slot::new(change)));
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        let Some((key, slot)) = self.open.take() else { return };
+        if let Some(meta) = slot.meta().filter(|meta| meta.lease.is_some()) {
+            self.leased_keys.push((meta.lease, Bytes::copy_from_slice(&key)));
+        }
+        self.builder.push(key, slot);
+    }
+}
