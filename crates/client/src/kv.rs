@@ -4,12 +4,13 @@ use bytes::Bytes;
 use etcdrs_types::KeyRange;
 
 use crate::channel::Client;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::pb;
 use crate::pb::range_request::{SortOrder, SortTarget};
 use crate::retry::Rpc;
 
 const RANGE: Rpc = Rpc::repeatable("/etcdserverpb.KV/Range");
+const RANGE_STREAM: Rpc = Rpc::repeatable("/etcdserverpb.KV/RangeStream");
 const PUT: Rpc = Rpc::once("/etcdserverpb.KV/Put");
 const DELETE: Rpc = Rpc::once("/etcdserverpb.KV/DeleteRange");
 const COMPACT: Rpc = Rpc::once("/etcdserverpb.KV/Compact");
@@ -196,6 +197,38 @@ impl Client {
     /// Kinds `Compacted` and `FutureRevision` for a revision that is not there, else as any call.
     pub async fn get(&self, get: impl Into<Get>) -> Result<pb::RangeResponse, Error> {
         self.call(RANGE, get.into().0).await
+    }
+
+    /// Reads keys through RangeStream (3.7), so that the server need not hold the whole answer,
+    /// and puts the pieces together; an older server is asked in the ordinary way.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn get_in_pieces(&self, get: impl Into<Get>) -> Result<pb::RangeResponse, Error> {
+        let request = get.into().0;
+        let work = async {
+            let mut stream = self.server_stream(RANGE_STREAM, request.clone()).await?;
+            let mut whole = pb::RangeResponse::default();
+            while let Some(piece) = stream.message().await? {
+                let piece: pb::RangeStreamResponse = piece;
+                let Some(piece) = piece.range_response else { continue };
+                whole.kvs.extend(piece.kvs);
+                whole.header = piece.header.or(whole.header);
+                whole.more |= piece.more;
+                whole.count = whole.count.max(piece.count);
+            }
+            Ok(whole)
+        };
+        let outcome: Result<_, Error> = match self.timeout() {
+            None => work.await,
+            Some(limit) => {
+                tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Error::deadline()))
+            }
+        };
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::Unimplemented => self.get(request).await,
+            outcome => outcome,
+        }
     }
 
     /// Writes a key. Never sent twice.
