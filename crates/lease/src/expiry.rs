@@ -24,8 +24,10 @@ pub(crate) struct Ticket {
 pub(crate) enum Verdict {
     /// The lease is gone.
     Drop,
-    /// Look at it again at this time, milliseconds.
+    /// Look at it again when this time has come, milliseconds; a slot's length early is fine.
     At(u64),
+    /// Look at it again after this time, milliseconds; a slot's length late is fine.
+    NotBefore(u64),
     /// Nothing more is wanted now; keep it and stop.
     Stop,
 }
@@ -70,6 +72,9 @@ impl Wheel {
                 match judge(ticket) {
                     Verdict::Drop => self.dead = self.dead.saturating_sub(1),
                     Verdict::At(at) => later.push((at, ticket)),
+                    Verdict::NotBefore(at) => {
+                        later.push((at.saturating_add((1 << SLOT_SHIFT) - 1), ticket));
+                    }
                     Verdict::Stop => {
                         first.get_mut().push(ticket);
                         break 'walk;

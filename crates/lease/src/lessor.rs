@@ -421,7 +421,7 @@ impl Lessor {
             }
             left -= 1;
             out.push(lease.id);
-            Verdict::At(now.saturating_add(retry_ms))
+            Verdict::NotBefore(now.saturating_add(retry_ms))
         });
     }
 

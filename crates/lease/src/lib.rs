@@ -19,3 +19,8 @@ mod lessor;
 pub use crate::lessor::{
     GrantError, Lessor, NotFound, OpenError, Options, RenewError, TimeToLive, min_ttl_seconds,
 };
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

@@ -17,3 +17,8 @@ mod record;
 pub use crate::cluster::{Cluster, OpenError};
 pub use crate::ids::{cluster_id, member_id};
 pub use crate::record::MemberRecord;
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
