@@ -37,6 +37,8 @@ pub enum Difference {
     NoHealthList,
     /// Design §4: the newest `.snap` holds metadata only and may be set aside.
     StartsAtDamagedSnapshot,
+    /// storage-and-raft.md §1.8: a second process waits for the lock of the database.
+    SecondServerWaits,
 }
 
 /// The whole list with the reason why each is not a fault of either.
@@ -62,6 +64,7 @@ pub const DIFFERENCES: &[(Difference, &str)] = &[
         Difference::StartsAtDamagedSnapshot,
         "etcd 3.5 wants the newest .snap and its database file; we want the log only",
     ),
+    (Difference::SecondServerWaits, "etcd waits for the database's lock; we say so and end"),
 ];
 
 impl Difference {

@@ -239,10 +239,15 @@ impl Server {
 
     /// As [`Self::restart`], for starts that may be refused.
     pub async fn try_restart(&mut self) -> Result<()> {
+        self.begin_restart()?;
+        self.wait_ready().await
+    }
+
+    /// Starts the process again without waiting for anything.
+    pub fn begin_restart(&mut self) -> Result<()> {
         assert!(self.child.is_none(), "the server still runs");
         self.check_panic();
-        self.launch()?;
-        self.wait_ready().await
+        self.launch()
     }
 
     /// SIGTERM and start again.
