@@ -1,6 +1,7 @@
 //! What the storage crates need of a file system, as two small traits.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -40,7 +41,7 @@ pub struct DirEntry {
 ///
 /// Nothing is durable until it is synced: the content of a file by [`File::sync_data`], its name
 /// by [`Fs::sync_dir`] of its directory.
-pub trait Fs: Clone + Send + Sync + 'static {
+pub trait Fs: Clone + fmt::Debug + Send + Sync + 'static {
     /// An open file.
     type File: File;
 
@@ -116,7 +117,7 @@ pub trait Fs: Clone + Send + Sync + 'static {
 }
 
 /// An open file. All positions are absolute, so a file needs no cursor and can be shared.
-pub trait File: Send + Sync + 'static {
+pub trait File: fmt::Debug + Send + Sync + 'static {
     /// Reads into `into` and says how many bytes; fewer than asked for only at the end of the
     /// file or when the system chose so.
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize>;

@@ -89,6 +89,12 @@ pub trait Observer: Send + Sync + 'static {
     /// A new segment was begun.
     fn cut(&self) {}
 
+    /// The next segment could not be made ready (a full disk, say). The current one still takes
+    /// what fits in it.
+    fn prepare_failed(&self, error: &std::io::Error) {
+        let _ = error;
+    }
+
     /// The log failed for good.
     fn failed(&self) {}
 }
