@@ -399,7 +399,7 @@ impl State {
             let mut picks: Option<Picks> = None;
             for (at, event) in (0..).zip(&block.events) {
                 if wants(flags, event) && self.index.contains(group, &event.key) {
-                    picks.get_or_insert_with(|| Picks::Run { first: at, len: 0 }).push(at);
+                    picks.get_or_insert(Picks::Run { first: at, len: 0 }).push(at);
                 }
             }
             if let Some(picks) = picks

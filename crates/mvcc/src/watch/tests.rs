@@ -2,6 +2,7 @@
 
 mod model;
 mod scale;
+mod store;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
