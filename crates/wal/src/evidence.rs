@@ -116,7 +116,7 @@ mod tests {
     fn records_inside_values_are_not_believed() {
         let mut inner = Encoder { chain: Chain(99), ..Encoder::default() };
         inner.hard_state(&commit(1000));
-        let mut value = vec![0; 4];
+        let mut value = vec![0; 6];
         value.extend_from_slice(&inner.buffer);
         let mut encoder = Encoder::default();
         encoder.entry(&Entry { data: Some(value.into()), ..entry(7, b"") });

@@ -104,11 +104,11 @@ pub struct Metadata {
 /// The log keeps the whole hard state by itself, so that a vote and a commit can be saved apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
+    /// A new vote. Without one, entries of a newer term raise the term with no vote.
+    pub vote: Option<Vote>,
     /// Entries without a gap. The first may have the index of an entry that is in the log: it and
     /// all behind it are replaced, which is how a truncation is written.
     pub entries: Vec<Entry>,
-    /// A new vote.
-    pub vote: Option<Vote>,
     /// A new commit index. Never forces a sync.
     pub commit: Option<LogIndex>,
     /// A snapshot that covers the log up to an index.

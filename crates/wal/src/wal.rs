@@ -91,23 +91,27 @@ impl<F: Fs> Wal<F> {
     pub fn append(&mut self, batch: &Batch) -> Result<(), WriteError> {
         self.check_alive()?;
         self.tail.check(batch).map_err(WriteError::Refused)?;
-        let Batch { entries, vote, commit, mark } = batch;
+        let Batch { vote, entries, commit, mark } = batch;
+        // Entries of a term that no hard state has reached would be cut at the next start.
+        let mut vote = vote.unwrap_or(self.tail.hard_state.vote);
+        if let Some(last) = entries.last()
+            && vote.term < last.term
+        {
+            // An entry of a newer term says that this member has seen that term.
+            vote = Vote { term: last.term, ..Vote::default() };
+        }
+        self.put_hard_state(vote);
         for entry in entries {
             self.encoder.entry(entry);
         }
-        let tail = &mut self.tail;
         if let Some(last) = entries.last() {
+            let tail = &mut self.tail;
             (tail.last, tail.last_term) = (last.index, last.term);
             // A replaced entry is not durable any more.
             tail.durable = tail.durable.min(LogIndex(entries[0].index.0 - 1));
             tail.must_sync = true;
         }
-        tail.commit = tail.commit.max(commit.unwrap_or_default());
-        let mut vote = vote.unwrap_or(tail.hard_state.vote);
-        if vote.term < tail.last_term {
-            // An entry of a newer term says that this member has seen that term.
-            vote = Vote { term: tail.last_term, ..Vote::default() };
-        }
+        self.tail.commit = self.tail.commit.max(commit.unwrap_or_default());
         self.put_hard_state(vote);
         if let Some(mark) = mark {
             if mark.index > self.tail.durable && self.tail.must_sync {
