@@ -74,3 +74,40 @@ pub(crate) fn decode(content: &[u8]) -> Result<Snapshot, MessageError> {
         data: inner.data.unwrap_or_default(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_etcds() {
+        let conf_state = ConfState { voters: vec![1], ..ConfState::default() };
+        let data = Bytes::from_static(b"{}");
+        let encoded = encode(&Snapshot { term: Term(2), index: LogIndex(3), conf_state, data });
+        // crc = 1 varint, data = 2 bytes {data = 1, metadata = 2 {conf_state = 1 {voters = 1,
+        // auto_leave = 5}, index = 2, term = 3}}
+        let inner = [0x0a, 2, b'{', b'}', 0x12, 10, 0x0a, 4, 0x08, 1, 0x28, 0, 0x10, 3, 0x18, 2];
+        let crc_bytes = encoded.len() - inner.len() - 3;
+        assert_eq!((encoded[0], encoded[1 + crc_bytes]), (0x08, 0x12));
+        assert_eq!(usize::from(encoded[2 + crc_bytes]), inner.len());
+        assert_eq!(&encoded[3 + crc_bytes..], inner);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert_eq!(decode(b""), Err(MessageError::Empty));
+        assert_eq!(decode(&[0x08, 1, 0x12, 0]), Err(MessageError::Empty));
+        assert_eq!(decode(&[0x08, 0, 0x12, 1, 0]), Err(MessageError::Empty));
+        assert_eq!(decode(&[0x08, 1, 0x12, 1, 0]), Err(MessageError::Crc));
+        assert_eq!(decode(&[0xff]), Err(MessageError::Malformed));
+        let garbage = [0xff; 3];
+        let mut content = snappb::Snapshot {
+            crc: crc32c::crc32c(&garbage),
+            data: Some(Bytes::copy_from_slice(&garbage)),
+        }
+        .encode_to_vec();
+        assert_eq!(decode(&content), Err(MessageError::Malformed));
+        content.truncate(4);
+        assert_eq!(decode(&content), Err(MessageError::Malformed));
+    }
+}
