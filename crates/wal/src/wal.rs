@@ -340,4 +340,4 @@ impl Tail {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
