@@ -87,13 +87,13 @@ fn random_message(random: &mut Random) -> Bytes {
         let field = random.below(16) + 1;
         if random.one_in(2) {
             message.push((field << 3) as u8 & 0x7f);
-            let value = if random.one_in(3) { random.next() } else { random.below(200) };
+            let value = if random.one_in(3) { random.word() } else { random.below(200) };
             prost::encoding::encode_varint(value, &mut message);
         } else {
             message.push(((field << 3) as u8 & 0x78) | 2);
             let length = random.below(10);
             message.push(length as u8);
-            message.extend((0..length).map(|_| random.next() as u8));
+            message.extend((0..length).map(|_| random.word() as u8));
         }
     }
     if random.one_in(6) {

@@ -7,7 +7,7 @@
 //! - revisions have no gap and the current revision never decreases;
 //! - the keys are what the events make of them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use etcdrs_tests::client::Clients;
 use etcdrs_tests::mvccpb::Event;
@@ -23,7 +23,7 @@ pub(crate) type Group = Vec<Change>;
 #[derive(Default)]
 pub(crate) struct History {
     acknowledged: BTreeMap<i64, Group>,
-    unknown: HashSet<Group>,
+    unknown: HashMap<Group, usize>,
     verified_revision: i64,
     model: BTreeMap<String, (String, i64)>,
     /// How many writes with a lost answer were found in the data.
@@ -35,26 +35,17 @@ impl History {
         Self { verified_revision: 1, ..Self::default() }
     }
 
-    /// The server answered `revision` for `group`.
+    /// The server answered `revision` for `group`, which changed something.
     pub(crate) fn acknowledge(&mut self, revision: i64, group: Group) {
-        if revision <= self.verified_revision {
-            // Only a delete of nothing is answered with a revision that existed before.
-            assert!(group.iter().all(|(_, value)| value.is_none()), "{group:?} at {revision}");
-            return;
+        assert!(revision > self.verified_revision, "{group:?} at the old {revision}");
+        if let Some(other) = self.acknowledged.insert(revision, group.clone()) {
+            panic!("two writes at {revision}: {other:?}, {group:?}");
         }
-        if let Some(other) = self.acknowledged.get(&revision) {
-            let is_delete = |group: &Group| group.iter().all(|(_, value)| value.is_none());
-            if is_delete(&group) {
-                return; // It found nothing to delete and answered the revision of another write.
-            }
-            assert!(is_delete(other), "two writes at {revision}: {other:?}, {group:?}");
-        }
-        self.acknowledged.insert(revision, group);
     }
 
     /// The answer to `group` was lost.
     pub(crate) fn lose(&mut self, group: Group) {
-        self.unknown.insert(group);
+        *self.unknown.entry(group).or_default() += 1;
     }
 
     pub(crate) fn verified_revision(&self) -> i64 {
@@ -87,20 +78,12 @@ impl History {
     }
 
     fn check_group(&mut self, revision: i64, group: &Group) {
-        match self.acknowledged.remove(&revision) {
-            Some(promised) if promised == *group => {}
-            Some(other) => {
-                // The delete of nothing again: its answer named this revision, which is another's.
-                let idle = other.iter().all(|(_, value)| value.is_none());
-                assert!(idle, "at {revision}: promised {other:?}, found {group:?}");
-                self.check_unknown(revision, group);
-            }
-            None => self.check_unknown(revision, group),
+        if let Some(promised) = self.acknowledged.remove(&revision) {
+            assert_eq!(promised, *group, "another write than answered at {revision}");
+            return;
         }
-    }
-
-    fn check_unknown(&mut self, revision: i64, group: &Group) {
-        assert!(self.unknown.remove(group), "nobody wrote {group:?} at {revision}");
+        let lost = self.unknown.get_mut(group).filter(|count| **count > 0);
+        *lost.unwrap_or_else(|| panic!("nobody wrote {group:?} at {revision}")) -= 1;
         self.found_unknown += 1;
     }
 

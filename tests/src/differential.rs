@@ -52,7 +52,7 @@ pub async fn run(
     let mut generator = Generator::new(seed);
     let mut report = Report::default();
     for step in 0..steps {
-        let wanted = generator.next();
+        let wanted = generator.request();
         let (mut our, mut their) =
             tokio::join!(execute::send(ours, &wanted), execute::send(theirs, &wanted));
         normal::even_out(&wanted, &mut our);

@@ -94,8 +94,7 @@ impl Generator {
     }
 
     /// The next request.
-    #[allow(clippy::should_implement_trait, reason = "it needs learn() in between")]
-    pub fn next(&mut self) -> Wanted {
+    pub fn request(&mut self) -> Wanted {
         match self.random.below(100) {
             0..30 => Wanted::Range(self.range()),
             30..52 => Wanted::Put(self.put()),
