@@ -58,6 +58,8 @@ pub struct Config {
     pub log_cache_bytes_max: usize,
     /// `.snap` files kept; 0 keeps all.
     pub snaps_max: usize,
+    /// Segments of the log kept; 0 keeps all.
+    pub wals_max: usize,
     /// Options of the log itself.
     pub wal: wal::Options,
 }

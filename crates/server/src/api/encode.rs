@@ -1,0 +1,193 @@
+//! Encoded answers of the KV service.
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use etcdrs_apply::{OpResult, TxnAnswer};
+use etcdrs_mvcc::{RangeResult, StoredKv};
+
+use crate::api::wire::{self, Header};
+use crate::grpc::Payload;
+
+/// Answers above this size go out in pieces, so that no buffer of their whole size is made.
+const PIECES_FROM: usize = 256 * 1024;
+/// Size of a piece made of small pairs.
+const PIECE_BYTES: usize = 128 * 1024;
+/// Pairs of at least this size become pieces of their own, shared with the store.
+const OWN_PIECE_FROM: usize = 16 * 1024;
+
+const KVS: u8 = 0x12;
+const MORE: u8 = 0x18;
+const COUNT: u8 = 0x20;
+const PREV_KV: u8 = 0x12;
+const DELETED: u8 = 0x10;
+const PREV_KVS: u8 = 0x1a;
+const SUCCEEDED: u8 = 0x10;
+const RESPONSES: u8 = 0x1a;
+const RESPONSE_RANGE: u8 = 0x0a;
+const RESPONSE_PUT: u8 = 0x12;
+const RESPONSE_DELETE: u8 = 0x1a;
+const RESPONSE_TXN: u8 = 0x22;
+
+/// A `RangeResponse`.
+pub(crate) fn range(header: &Header, result: &RangeResult) -> Payload {
+    let bytes = range_len(header, result);
+    if bytes < PIECES_FROM {
+        return Payload::write(bytes, |out| put_range(out, header, result));
+    }
+    let mut pieces = VecDeque::new();
+    let mut piece = BytesMut::with_capacity(PIECE_BYTES + OWN_PIECE_FROM);
+    header.put(&mut piece);
+    for kv in &result.kvs {
+        wire::put_prefix(&mut piece, KVS, kv.bytes().len());
+        if kv.bytes().len() >= OWN_PIECE_FROM {
+            pieces.push_back(piece.split().freeze());
+            pieces.push_back(kv.to_bytes());
+            continue;
+        }
+        piece.put_slice(kv.bytes());
+        if piece.len() >= PIECE_BYTES {
+            pieces.push_back(piece.split().freeze());
+            piece.reserve(PIECE_BYTES + OWN_PIECE_FROM);
+        }
+    }
+    wire::put_number(&mut piece, MORE, u64::from(result.more));
+    wire::put_number(&mut piece, COUNT, result.count.cast_unsigned());
+    pieces.push_back(piece.freeze());
+    Payload::Pieces(pieces)
+}
+
+/// A `RangeStreamResponse` with a chunk of pairs; the last one carries header, more and count.
+pub(crate) fn range_chunk(kvs: &[StoredKv], last: Option<(&Header, bool, i64)>) -> Bytes {
+    let mut inner = BytesMut::with_capacity(64 + kvs_len(kvs));
+    if let Some((header, _, _)) = last {
+        header.put(&mut inner);
+    }
+    for kv in kvs {
+        wire::put_bytes(&mut inner, KVS, kv.bytes());
+    }
+    if let Some((_, more, count)) = last {
+        wire::put_number(&mut inner, MORE, u64::from(more));
+        wire::put_number(&mut inner, COUNT, count.cast_unsigned());
+    }
+    let bytes = wire::bytes_len(inner.len());
+    let mut frame = BytesMut::with_capacity(crate::grpc::PREFIX_BYTES + bytes);
+    frame.put_slice(&crate::grpc::prefix(bytes));
+    wire::put_bytes(&mut frame, 0x0a, &inner);
+    frame.freeze()
+}
+
+/// A `PutResponse`.
+pub(crate) fn put(header: &Header, prev: Option<&StoredKv>) -> Payload {
+    Payload::write(put_len(header, prev), |out| put_put(out, header, prev))
+}
+
+/// A `DeleteRangeResponse`.
+pub(crate) fn delete(header: &Header, deleted: i64, prev: &[StoredKv]) -> Payload {
+    Payload::write(delete_len(header, deleted, prev), |out| put_delete(out, header, deleted, prev))
+}
+
+/// A `TxnResponse`.
+pub(crate) fn txn(header: &Header, answer: &TxnAnswer) -> Payload {
+    Payload::write(txn_len(header, answer), |out| put_txn(out, header, answer))
+}
+
+/// A message that consists of a header.
+pub(crate) fn header_only(header: &Header) -> Payload {
+    Payload::write(header.field_len(), |out| header.put(out))
+}
+
+fn kvs_len(kvs: &[StoredKv]) -> usize {
+    kvs.iter().map(|kv| wire::bytes_len(kv.bytes().len())).sum()
+}
+
+fn range_len(header: &Header, result: &RangeResult) -> usize {
+    header.field_len()
+        + kvs_len(&result.kvs)
+        + wire::number_len(u64::from(result.more))
+        + wire::number_len(result.count.cast_unsigned())
+}
+
+fn put_range(out: &mut impl BufMut, header: &Header, result: &RangeResult) {
+    header.put(out);
+    for kv in &result.kvs {
+        wire::put_bytes(out, KVS, kv.bytes());
+    }
+    wire::put_number(out, MORE, u64::from(result.more));
+    wire::put_number(out, COUNT, result.count.cast_unsigned());
+}
+
+fn put_len(header: &Header, prev: Option<&StoredKv>) -> usize {
+    header.field_len() + prev.map_or(0, |kv| wire::bytes_len(kv.bytes().len()))
+}
+
+fn put_put(out: &mut impl BufMut, header: &Header, prev: Option<&StoredKv>) {
+    header.put(out);
+    if let Some(kv) = prev {
+        wire::put_bytes(out, PREV_KV, kv.bytes());
+    }
+}
+
+fn delete_len(header: &Header, deleted: i64, prev: &[StoredKv]) -> usize {
+    header.field_len() + wire::number_len(deleted.cast_unsigned()) + kvs_len(prev)
+}
+
+fn put_delete(out: &mut impl BufMut, header: &Header, deleted: i64, prev: &[StoredKv]) {
+    header.put(out);
+    wire::put_number(out, DELETED, deleted.cast_unsigned());
+    for kv in prev {
+        wire::put_bytes(out, PREV_KVS, kv.bytes());
+    }
+}
+
+fn txn_len(header: &Header, answer: &TxnAnswer) -> usize {
+    let responses: usize = answer.results.iter().map(|op| wire::bytes_len(op_len(op))).sum();
+    header.field_len() + wire::number_len(u64::from(answer.succeeded)) + responses
+}
+
+fn put_txn(out: &mut impl BufMut, header: &Header, answer: &TxnAnswer) {
+    header.put(out);
+    wire::put_number(out, SUCCEEDED, u64::from(answer.succeeded));
+    for op in &answer.results {
+        wire::put_prefix(out, RESPONSES, op_len(op));
+        put_op(out, op);
+    }
+}
+
+/// Bytes of the response inside a `ResponseOp`.
+fn inner_len(op: &OpResult) -> usize {
+    match op {
+        OpResult::Range(result) => range_len(&Header::revision_only(result.revision), result),
+        OpResult::Put { revision, prev } => put_len(&Header::revision_only(*revision), prev.as_ref()),
+        OpResult::Delete { revision, deleted, prev } => {
+            delete_len(&Header::revision_only(*revision), *deleted, prev)
+        }
+        OpResult::Txn(answer) => txn_len(&Header::default(), answer),
+    }
+}
+
+fn op_len(op: &OpResult) -> usize {
+    wire::bytes_len(inner_len(op))
+}
+
+fn put_op(out: &mut impl BufMut, op: &OpResult) {
+    let bytes = inner_len(op);
+    match op {
+        OpResult::Range(result) => {
+            wire::put_prefix(out, RESPONSE_RANGE, bytes);
+            put_range(out, &Header::revision_only(result.revision), result);
+        }
+        OpResult::Put { revision, prev } => {
+            wire::put_prefix(out, RESPONSE_PUT, bytes);
+            put_put(out, &Header::revision_only(*revision), prev.as_ref());
+        }
+        OpResult::Delete { revision, deleted, prev } => {
+            wire::put_prefix(out, RESPONSE_DELETE, bytes);
+            put_delete(out, &Header::revision_only(*revision), *deleted, prev);
+        }
+        OpResult::Txn(answer) => {
+            wire::put_prefix(out, RESPONSE_TXN, bytes);
+            put_txn(out, &Header::default(), answer);
+        }
+    }
+}

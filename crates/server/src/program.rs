@@ -1,0 +1,92 @@
+//! The program: configuration, runtime, signals, exit code.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Config, ConfigError, Loaded};
+use crate::logging;
+use crate::server::Server;
+
+/// Runs the program with `arguments` (without its name) until a signal or a failure ends it.
+pub fn run(
+    arguments: impl Iterator<Item = OsString>,
+    environment: impl Iterator<Item = (String, String)>,
+) -> ExitCode {
+    let (config, notes) = match Config::load(arguments, environment) {
+        Ok(Loaded::Run { config, notes }) => (*config, notes),
+        Ok(Loaded::Print(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return refuse(&error),
+    };
+    logging::install(&config);
+    for (warning, note) in notes {
+        if warning { tracing::warn!("{note}") } else { tracing::info!("{note}") }
+    }
+    if let Err(error) = etcdrs_platform::process::raise_file_descriptor_limit() {
+        tracing::warn!(%error, "could not raise the limit of file descriptors");
+    }
+    // Raft, apply and the connections share one thread: on few cores a hand-over between threads
+    // costs more than the work (engine.md §3.4).
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("pool")
+        .max_blocking_threads(8)
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(serve(config)),
+        Err(error) => {
+            tracing::error!(%error, "could not start the runtime");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(error: &ConfigError) -> ExitCode {
+    eprintln!("{error}");
+    if matches!(error, ConfigError::Usage(_)) {
+        eprintln!("Run 'etcd-rs --help' for the flags.");
+    }
+    ExitCode::from(error.exit_code())
+}
+
+async fn serve(config: Config) -> ExitCode {
+    let signals = signal(SignalKind::terminate()).and_then(|terminate| {
+        Ok((terminate, signal(SignalKind::interrupt())?))
+    });
+    let (mut terminate, mut interrupt) = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "could not watch for signals");
+            return ExitCode::FAILURE;
+        }
+    };
+    let server = tokio::select! {
+        server = Server::start(config) => server,
+        _ = terminate.recv() => return ExitCode::from(128 + 15),
+        _ = interrupt.recv() => return ExitCode::from(128 + 2),
+    };
+    let server = match server {
+        Ok(server) => server,
+        Err(error) => {
+            tracing::error!(%error, "failed to start etcd");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (name, code) = tokio::select! {
+        _ = terminate.recv() => ("terminated", 128 + 15),
+        _ = interrupt.recv() => ("interrupt", 128 + 2),
+        fatal = server.failed() => {
+            // Nothing of this process can be trusted any more: no orderly stop.
+            tracing::error!(error = %fatal, "etcd server failed");
+            std::process::abort();
+        }
+    };
+    tracing::info!(signal = name, "received signal; shutting down");
+    server.stop().await;
+    // etcd re-raises the signal; a shell sees the same code.
+    ExitCode::from(code)
+}

@@ -1,0 +1,296 @@
+//! A running server: storage opened, raft started, listeners bound, everything stopped in order.
+
+mod error;
+mod storage;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcdrs_platform::{Clock as _, OsFs, SystemClock};
+use etcdrs_mvcc::watch::Wake;
+use etcdrs_raft_glue::Node;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
+
+pub use self::error::{Fatal, StartError};
+use crate::ETCD_VERSION;
+use crate::api::{Api, Compactor, Inner, Pace, Settings};
+use crate::config::{Config, Url};
+use crate::grpc::Body;
+use crate::listen::{self, Limits, Serve};
+use crate::metrics::Metrics;
+
+/// The cluster version that a cluster of this version's members agrees on.
+const CLUSTER_VERSION: &str = "3.7.0";
+/// Watchers fed in one round of the task that reads history for them.
+const CATCH_UP_WATCHERS: usize = 512;
+/// How often progress timers are looked at.
+const PROGRESS_TICK: Duration = Duration::from_millis(50);
+/// How often the core thread's punctuality is measured.
+const LAG_TICK: Duration = Duration::from_millis(10);
+
+/// A server. Dropping it does not stop it; [`Server::stop`] does.
+pub struct Server {
+    api: Api,
+    node: Node<OsFs>,
+    client_urls: Vec<Url>,
+    stop: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
+    fatal: watch::Receiver<Option<String>>,
+}
+
+impl Server {
+    /// Opens the data directory, joins or makes its cluster of one, and serves clients. Returns
+    /// once a client can be answered. Runs on the tokio runtime that it is called on.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] says what could not be opened, bound or agreed, and how to mend it.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let metrics = Metrics::new(ETCD_VERSION);
+        let data_dir = config.data_dir();
+        tracing::info!(name = config.name, data_dir = %data_dir.display(), "starting an etcd server");
+        // Bound before anything is opened: a port in use must not leave a new data directory.
+        let client = bind(&config.listen_client_urls).await?;
+        let metrics_only = bind(&config.listen_metrics_urls).await?;
+        let opened = storage::open(&config, Arc::clone(&metrics.wal)).await?;
+        let state = opened.machine.machine.shared();
+        let node = Node::start(OsFs, opened.raft, opened.machine).await?;
+        let raft = node.handle();
+        let fatal = node.fatal();
+        let (stop, stopped) = watch::channel(false);
+        let pace = Pace { batch: config.compaction_batch, pause: config.compaction_pause };
+        let compactor = Compactor::spawn(state.reader.clone(), pace, metrics.clone());
+        let settings = settings(&config);
+        let (clock, stop_seen) = (SystemClock::new(), stopped.clone());
+        let api =
+            Api::new(Inner { raft, state, settings, clock, compactor, metrics, stop: stop_seen });
+        let tasks = vec![
+            tokio::spawn(api.clone().run_lessor(config.election)),
+            tokio::spawn(feed_watchers(api.clone())),
+            tokio::spawn(tick_progress(api.clone())),
+            tokio::spawn(measure_lag(api.clone())),
+        ];
+        let client_urls = client.iter().map(|(url, _)| url.clone()).collect::<Vec<_>>();
+        publish(&api, &config, &client_urls, fatal.clone()).await?;
+        let limits = Limits {
+            max_concurrent_streams: config.concurrent_streams_max,
+            keepalive_interval: config.keepalive_interval,
+            keepalive_timeout: config.keepalive_timeout,
+        };
+        let front = Front::new(api.clone());
+        let mut listeners = Vec::new();
+        for (url, listener) in client {
+            tracing::info!(address = %url, "serving client traffic insecurely; this is strongly discouraged!");
+            let served = listen::serve(listener, front.clone(), limits.clone(), stopped.clone());
+            listeners.push(tokio::spawn(served));
+        }
+        for (url, listener) in metrics_only {
+            tracing::info!(address = %url, "serving metrics");
+            let front = front.clone().http_only();
+            listeners.push(tokio::spawn(listen::serve(listener, front, limits.clone(), stopped.clone())));
+        }
+        tracing::info!("ready to serve client requests");
+        Ok(Self { api, node, client_urls, stop, listeners, tasks, fatal })
+    }
+
+    /// Where clients are served, with the ports that were bound.
+    #[must_use]
+    pub fn client_urls(&self) -> &[Url] {
+        &self.client_urls
+    }
+
+    /// Waits until the server fails by itself, which it must not outlive.
+    pub async fn failed(&self) -> Fatal {
+        let mut fatal = self.fatal.clone();
+        let reason = match fatal.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "raft ended without a word".into(),
+        };
+        Fatal(reason)
+    }
+
+    /// Stops in order: no new calls, streams ended with `Unavailable`, raft, log, database.
+    pub async fn stop(self) {
+        tracing::info!("closing etcd server");
+        tracing::info!("skipped leadership transfer for single voting member cluster");
+        self.stop.send_replace(true);
+        for listener in self.listeners {
+            // A listener that panicked has nothing left to stop.
+            let _ = listener.await;
+        }
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.node.stop().await;
+        let backend = self.api.state.backend().clone();
+        // Shortens the next start; what is not flushed is replayed from the log.
+        let flushed = tokio::task::spawn_blocking(move || backend.flush()).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(%error, "could not flush the database");
+        }
+        tracing::info!("closed etcd server");
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        request_bytes_max: config.request_bytes_max,
+        txn_ops_max: config.txn_ops_max,
+        request_timeout: config.request_timeout(),
+        quota_bytes: config.effective_quota_bytes(),
+        progress_interval: config.progress_interval,
+        version: ETCD_VERSION,
+    }
+}
+
+async fn bind(urls: &[Url]) -> Result<Vec<(Url, TcpListener)>, StartError> {
+    let mut bound = Vec::new();
+    for url in urls {
+        let listener = listen::bind(&url.address()).await.map_err(StartError::Bind)?;
+        let port = listener.local_addr().map_err(StartError::Bind)?.port();
+        bound.push((url.with_port(port), listener));
+    }
+    Ok(bound)
+}
+
+/// Waits until raft works, then tells the cluster who this member is.
+async fn publish(
+    api: &Api,
+    config: &Config,
+    client_urls: &[Url],
+    mut fatal: watch::Receiver<Option<String>>,
+) -> Result<(), StartError> {
+    let defaults = Config::default();
+    // Nobody can reach port 0: a listener that chose its port advertises what it got.
+    let advertised = if config.advertise_client_urls == defaults.advertise_client_urls
+        && config.listen_client_urls != defaults.listen_client_urls
+    {
+        client_urls
+    } else {
+        &config.advertise_client_urls
+    };
+    let urls: Vec<String> = advertised.iter().map(Url::to_string).collect();
+    let work = async {
+        loop {
+            let done = async {
+                api.publish(&config.name, &urls).await?;
+                api.ensure_cluster_version(CLUSTER_VERSION).await
+            };
+            match done.await {
+                Ok(()) => return,
+                Err(status) => tracing::warn!(
+                    error = status.message(),
+                    "failed to publish local member to cluster through raft"
+                ),
+            }
+        }
+    };
+    tokio::select! {
+        () = work => Ok(()),
+        reason = fatal.wait_for(Option::is_some) => {
+            let reason = reason.ok().and_then(|reason| reason.clone()).unwrap_or_default();
+            Err(StartError::Raft(etcdrs_raft_glue::StartError::Raft(reason)))
+        }
+    }
+}
+
+/// Wakes the task that feeds lagging watchers.
+struct WakeFeeder(Notify);
+
+impl Wake for WakeFeeder {
+    fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+async fn feed_watchers(api: Api) {
+    let wake = Arc::new(WakeFeeder(Notify::new()));
+    let waker: Arc<dyn Wake> = wake.clone();
+    api.state.hub.on_lagging(waker);
+    loop {
+        while api.state.hub.has_lagging() {
+            let hub = api.state.hub.clone();
+            let round = tokio::task::spawn_blocking(move || hub.catch_up(CATCH_UP_WATCHERS));
+            if !matches!(round.await, Ok(true)) {
+                break;
+            }
+        }
+        wake.0.notified().await;
+    }
+}
+
+async fn tick_progress(api: Api) {
+    let mut ticks = tokio::time::interval(PROGRESS_TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        api.state.hub.tick(api.now_ms());
+    }
+}
+
+/// Records how late a timer of the core thread fires: what else would be due is as late.
+async fn measure_lag(api: Api) {
+    loop {
+        let before = api.clock.now_ns();
+        tokio::time::sleep(LAG_TICK).await;
+        let late = api.clock.now_ns().saturating_sub(before + LAG_TICK.as_nanos() as u64);
+        api.metrics.loop_lag.observe(Duration::from_nanos(late).as_secs_f64());
+    }
+}
+
+type Reflection = BoxCloneSyncService<
+    http::Request<hyper::body::Incoming>,
+    http::Response<tonic::body::Body>,
+    std::convert::Infallible,
+>;
+
+/// What a listener calls.
+#[derive(Clone)]
+struct Front {
+    api: Api,
+    router: axum::Router,
+    reflection: Reflection,
+    http_only: bool,
+}
+
+impl Front {
+    fn new(api: Api) -> Self {
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(etcdrs_proto::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .expect("the committed descriptors are complete");
+        let reflection = BoxCloneSyncService::new(reflection);
+        Self { router: crate::http::router(api.clone()), api, reflection, http_only: false }
+    }
+
+    fn http_only(self) -> Self {
+        Self { http_only: true, ..self }
+    }
+}
+
+impl Serve for Front {
+    async fn grpc(&self, request: http::Request<hyper::body::Incoming>) -> http::Response<Body> {
+        if self.http_only {
+            return self.http(request).await;
+        }
+        if request.uri().path().starts_with("/grpc.reflection.") {
+            return match self.reflection.clone().oneshot(request).await {
+                Ok(response) => response.map(Body::tonic),
+                Err(never) => match never {},
+            };
+        }
+        self.api.call(request).await
+    }
+
+    async fn http(&self, request: http::Request<hyper::body::Incoming>) -> http::Response<Body> {
+        match self.router.clone().oneshot(request).await {
+            Ok(response) => response.map(Body::http),
+            Err(never) => match never {},
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Why a server does not start or live on.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port is taken, or an address is not this machine's.
+    #[error("{0}")]
+    Bind(#[source] io::Error),
+    /// The data directory cannot be made or written.
+    #[error("cannot access data directory {path:?}: {source}")]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// `--initial-cluster` does not fit the other flags.
+    #[error("{0}")]
+    Bootstrap(String),
+    /// The memory budget is too small for the parts that share it.
+    #[error(
+        "--memory-budget={given} is too small: values, events, log, memtables and blocks need at least {least} bytes together"
+    )]
+    MemoryBudget {
+        /// What was asked for, bytes.
+        given: u64,
+        /// The least that works, bytes.
+        least: u64,
+    },
+    /// Another server has the directory open.
+    #[error(
+        "data directory {path:?} is in use: its db file is flocked by another process; stop that server or choose another --data-dir"
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The database could not be opened.
+    #[error("open database: {0}")]
+    Backend(#[from] etcdrs_backend::OpenError),
+    /// The state machine could not be opened.
+    #[error("open state machine: {}", chain(.0))]
+    Machine(#[from] etcdrs_apply::OpenError),
+    /// Member records could not be written.
+    #[error("write member records: {0}")]
+    Members(#[from] etcdrs_backend::Error),
+    /// The log or raft could not be started.
+    #[error("start raft: {}", chain(.0))]
+    Raft(#[from] etcdrs_raft_glue::StartError),
+    /// A thread ended before it answered.
+    #[error("a start-up task ended early: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Why a running server had to end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(pub String);
