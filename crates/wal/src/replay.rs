@@ -253,8 +253,11 @@ impl Replay {
         self.entries.get(at).map(|entry| entry.term)
     }
 
+    /// The term that the next entry and hard state must reach. A mark counts only from its own
+    /// record on: what lies before it is older than the mark.
     fn last_term(&self) -> Term {
-        let base_term = || self.base.as_ref().map_or(Term(0), |base| base.term);
+        let is_met = self.found == Found::Yes || matches!(self.start, StartAt::NewestAtOrBelow(_));
+        let base_term = || self.base.as_ref().filter(|_| is_met).map_or(Term(0), |base| base.term);
         self.entries.last().map_or_else(base_term, |entry| entry.term)
     }
 
