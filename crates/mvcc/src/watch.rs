@@ -107,10 +107,11 @@ impl History for Reader {
 /// Settings of a [`Hub`].
 #[derive(Clone, Debug)]
 pub struct HubOptions {
-    /// Bytes that may wait on one stream; at or above it watchers start to lag.
+    /// Memory that what waits on one stream may keep alive, bytes; at or above it watchers start
+    /// to lag.
     pub queue_bytes_max: usize,
-    /// Bytes of events in one answer of a watcher that catches up, before it ends with the
-    /// revision it is at.
+    /// Memory that one answer of a watcher that catches up may keep alive, bytes; it ends with
+    /// the revision that reaches this.
     pub batch_bytes_max: usize,
     /// Interval of progress notifications, milliseconds (WA-23).
     pub progress_interval_ms: u64,
@@ -395,7 +396,7 @@ impl WatchStream {
         self.hub.locked(|state| state.request_progress(self.slot));
     }
 
-    /// Appends what is ready to `out`, in order, until it is at least `budget_bytes`. If something
+    /// Appends what is ready to `out`, in order, until it is at least `budget_bytes` on the wire. If something
     /// is left it returns true, and wakes the stream again.
     pub fn poll(&self, budget_bytes: usize, out: &mut Vec<Response>) -> bool {
         let first = out.len();

@@ -4,6 +4,7 @@
 //! and hands over the result under the lock again. Watchers that are near each other share one
 //! sweep over the history.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use etcdrs_types::KeyRange;
@@ -29,16 +30,24 @@ const STEP_FIRST: usize = 16;
 /// Revisions of one read.
 const STEP_MAX: usize = 1024;
 
+/// Watchers of one stream that a round takes at least, as far as it takes so many.
+const SHARE_MIN: usize = 4;
+/// Watchers of one stream that a round takes at most.
+pub(super) const SHARE_MAX: usize = 4096;
+
 /// What a round does for one watcher.
 struct Job {
     place: u32,
     generation: u32,
+    stream: u32,
     watch_id: i64,
     from: i64,
     flags: u8,
     shape: Shape,
     range: KeyRange,
     parts: Vec<Part>,
+    /// Memory of the blocks in `parts`. A block counts whole for the first job of a stream that
+    /// holds it, and as much as is wanted of it for the others.
     bytes: usize,
     /// The first revision that was not looked at or did not fit.
     next: Option<i64>,
@@ -52,7 +61,7 @@ pub(super) struct Round {
     /// The hub's revision when the round began: it reads up to here and says so in its answers
     /// (WA-30).
     upto: i64,
-    /// Most bytes of events in one answer of several revisions.
+    /// Most bytes of blocks in one answer of several revisions.
     batch_bytes_max: usize,
     compact_revision: i64,
     failed: Option<RangeError>,
@@ -61,12 +70,13 @@ pub(super) struct Round {
 impl State {
     /// Takes up to `watchers_max` lagging watchers, fairly among streams and watchers.
     pub(super) fn begin_round(&mut self, watchers_max: usize) -> Round {
-        let mut jobs = Vec::new();
+        let (mut jobs, mut taken) = (Vec::new(), Vec::new());
         while jobs.len() < watchers_max
             && let Some(slot) = self.next_ready()
         {
+            taken.push(slot);
             let left = watchers_max - jobs.len();
-            let share = left.div_ceil(self.ready.len() + 1);
+            let share = left.div_ceil(self.ready.len() + 1).min(self.stream(slot).share);
             let stop_at = jobs.len() + share;
             while jobs.len() < stop_at
                 && let Some((place, generation)) = self.stream(slot).lagging.pop_front()
@@ -80,6 +90,7 @@ impl State {
                 jobs.push(Job {
                     place,
                     generation,
+                    stream: slot,
                     watch_id: watcher.id,
                     from: watcher.from,
                     flags: watcher.flags,
@@ -90,6 +101,8 @@ impl State {
                     next: None,
                 });
             }
+        }
+        for slot in taken {
             self.mark_ready(slot);
         }
         Round {
@@ -110,6 +123,8 @@ impl State {
             return;
         }
         self.compacted = self.compacted.max(round.compact_revision);
+        let mut served: BTreeMap<u32, usize> = BTreeMap::new();
+        let mut refused = Vec::new();
         for job in round.jobs {
             let watcher = &self.watchers[job.place as usize];
             if watcher.generation != job.generation || watcher.phase != Phase::InFlight {
@@ -121,13 +136,23 @@ impl State {
             }
             if !job.parts.is_empty() {
                 let events = job.parts.iter().map(|(_, picks)| picks.len()).sum();
-                let item = Item::batch(job.watch_id, round.upto, job.parts, job.shape);
+                let item = Item::batch(job.watch_id, round.upto, job.parts, job.bytes, job.shape);
                 if !self.deliver_batch(job.place, item, events) {
+                    refused.push(job.place);
                     continue;
                 }
             }
+            *served.entry(job.stream).or_default() += 1;
             self.watchers[job.place as usize].from = job.next.unwrap_or(job.from);
             self.resume(job.place, true);
+        }
+        // What was read for those without room was read in vain: they are the first of the next
+        // round, and that takes no more than had room in this one.
+        for (slot, served) in served {
+            self.stream(slot).share = (2 * served).clamp(SHARE_MIN, SHARE_MAX);
+        }
+        for place in refused.into_iter().rev() {
+            self.put_aside(place, true);
         }
     }
 }
@@ -199,6 +224,8 @@ impl Round {
         cursor: &mut i64,
     ) -> Result<(), RangeError> {
         let mut open = jobs.len();
+        // The newest block that a job of each stream holds.
+        let mut holds: BTreeMap<u32, i64> = BTreeMap::new();
         let (mut revisions, mut bytes, mut step) = (0, 0, STEP_FIRST);
         let mut groups = Vec::new();
         while *cursor <= self.upto
@@ -208,6 +235,7 @@ impl Round {
         {
             let blocks = self.history.history(*cursor, self.upto, step)?;
             for block in &blocks {
+                let block_bytes = block.heap_bytes();
                 for (at, event) in (0..).zip(&block.events) {
                     groups.clear();
                     index.matching(&event.key, &mut groups);
@@ -216,13 +244,20 @@ impl Round {
                         if job.next.is_none()
                             && job.from <= block.revision
                             && wants(job.flags, event)
-                            && !job.add(block, at, self.batch_bytes_max)
                         {
-                            open -= 1;
+                            let bytes = match holds.insert(job.stream, block.revision) {
+                                Some(held) if held == block.revision => {
+                                    event.wire_len(job.shape.prev_kv)
+                                }
+                                _ => block_bytes,
+                            };
+                            if !job.add(block, bytes, at, self.batch_bytes_max) {
+                                open -= 1;
+                            }
                         }
                     }
                 }
-                bytes += block.heap_bytes();
+                bytes += block_bytes;
             }
             *cursor = match blocks.last() {
                 Some(last) if blocks.len() >= step => last.revision + 1,
@@ -248,8 +283,7 @@ impl Round {
 
 impl Job {
     /// Adds an event, unless it opens a revision that no longer fits into this answer (WA-20).
-    fn add(&mut self, block: &Arc<EventBlock>, at: u32, bytes_max: usize) -> bool {
-        let event = &block.events[at as usize];
+    fn add(&mut self, block: &Arc<EventBlock>, bytes: usize, at: u32, bytes_max: usize) -> bool {
         if let Some((last, picks)) = self.parts.last_mut()
             && last.revision == block.revision
         {
@@ -262,7 +296,7 @@ impl Job {
         } else {
             self.parts.push((Arc::clone(block), Picks::one(at)));
         }
-        self.bytes += event.wire_len(self.shape.prev_kv);
+        self.bytes += bytes;
         true
     }
 }

@@ -25,9 +25,11 @@ pub(super) struct Queue {
     items: VecDeque<Item>,
     /// Sequence number of the next item.
     next: u64,
-    /// Cost of all items. An item is taken in while this is below the limit, so that one item of
-    /// any size always finds a place in the end.
+    /// Memory that all items keep alive, bytes, roughly. An item is taken in while this is below
+    /// the limit, so that one item of any size always finds a place in the end.
     pub(super) bytes: usize,
+    /// Revision of the newest block that a live item holds.
+    newest_block: i64,
     /// Events in all items.
     pub(super) events: usize,
     /// Watchers of the stream that are fed from history.
@@ -42,8 +44,10 @@ pub(super) struct Queue {
 
 pub(super) struct Item {
     watch_id: i64,
-    /// Bytes, as counted in [`Queue::bytes`].
-    cost: u32,
+    /// Bytes of its events on the wire, and a little.
+    wire: u32,
+    /// Its part of [`Queue::bytes`].
+    cost: usize,
     kind: Kind,
 }
 
@@ -64,22 +68,34 @@ pub(super) struct Shape {
 impl Item {
     /// One revision, as it happens.
     pub(super) fn live(watch_id: i64, part: Part, shape: Shape) -> Self {
-        let cost = cost(std::slice::from_ref(&part), shape.prev_kv);
-        Self { watch_id, cost, kind: Kind::Live { part, shape } }
+        let wire = wire_bytes(std::slice::from_ref(&part), shape.prev_kv);
+        Self { watch_id, wire, cost: wire as usize, kind: Kind::Live { part, shape } }
     }
 
-    /// Revisions of the past, read when the hub was at `revision`.
-    pub(super) fn batch(watch_id: i64, revision: i64, parts: Vec<Part>, shape: Shape) -> Self {
-        let cost = cost(&parts, shape.prev_kv);
-        Self { watch_id, cost, kind: Kind::Batch { revision, parts, shape } }
+    /// Revisions of the past, read when the hub was at `revision`; they hold blocks of
+    /// `block_bytes`.
+    pub(super) fn batch(
+        watch_id: i64,
+        revision: i64,
+        parts: Vec<Part>,
+        block_bytes: usize,
+        shape: Shape,
+    ) -> Self {
+        let wire = wire_bytes(&parts, shape.prev_kv);
+        let cost = block_bytes.max(wire as usize);
+        Self { watch_id, wire, cost, kind: Kind::Batch { revision, parts, shape } }
     }
 
     pub(super) const fn progress(watch_id: i64, revision: i64) -> Self {
-        Self { watch_id, cost: ITEM_BYTES as u32, kind: Kind::Progress { revision } }
+        Self::small(watch_id, Kind::Progress { revision })
     }
 
     pub(super) const fn compacted(watch_id: i64, compact_revision: i64) -> Self {
-        Self { watch_id, cost: ITEM_BYTES as u32, kind: Kind::Compacted { compact_revision } }
+        Self::small(watch_id, Kind::Compacted { compact_revision })
+    }
+
+    const fn small(watch_id: i64, kind: Kind) -> Self {
+        Self { watch_id, wire: ITEM_BYTES as u32, cost: ITEM_BYTES, kind }
     }
 
     fn events(&self) -> usize {
@@ -110,7 +126,7 @@ impl Item {
     }
 }
 
-fn cost(parts: &[Part], with_prev: bool) -> u32 {
+fn wire_bytes(parts: &[Part], with_prev: bool) -> u32 {
     let wire: usize = parts
         .iter()
         .flat_map(|(block, picks)| picks.of(block))
@@ -123,11 +139,22 @@ impl Queue {
     /// Appends an item; tells whether the owner has to be woken for it.
     #[must_use]
     pub(super) fn push(&mut self, item: Item) -> bool {
-        self.bytes += item.cost as usize;
+        self.bytes += item.cost;
         self.events += item.events();
         self.items.push_back(item);
         self.next += 1;
         !std::mem::replace(&mut self.woken, true)
+    }
+
+    /// [`Self::push`] for a live item whose block takes `block_bytes`: the first item with a block
+    /// pays for all of it, however little of it is wanted, because it keeps all of it alive.
+    #[must_use]
+    pub(super) fn push_live(&mut self, mut item: Item, revision: i64, block_bytes: usize) -> bool {
+        if self.newest_block != revision {
+            self.newest_block = revision;
+            item.cost = item.cost.max(block_bytes);
+        }
+        self.push(item)
     }
 
     /// Appends a progress answer for the whole stream, or raises the last item if it is one: a
@@ -165,7 +192,7 @@ impl Queue {
         while taken < budget_bytes.max(1) {
             let Some(item) = self.items.pop_front() else { break };
             let sequence = self.next - self.items.len() as u64 - 1;
-            self.bytes -= item.cost as usize;
+            self.bytes -= item.cost;
             self.events -= item.events();
             let below = if item.is_for_the_stream() {
                 self.void_progress
@@ -175,7 +202,7 @@ impl Queue {
             if sequence < below {
                 continue;
             }
-            taken += item.cost as usize;
+            taken += item.wire as usize;
             out.push(item.into_response());
         }
         if self.items.is_empty() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use etcdrs_types::KeyRange;
 
+use super::catch_up::SHARE_MAX;
 use super::events::Picks;
 use super::index::{GroupId, Index, NIL};
 use super::queue::{Item, Outlet};
@@ -25,6 +26,9 @@ pub(super) struct Stream {
     next_id: i64,
     /// Lagging watchers by place and generation; entries of cancelled ones may linger.
     pub(super) lagging: VecDeque<(u32, u32)>,
+    /// Lagging watchers that one round of catching up takes at most: about twice what found room
+    /// in the queue last time.
+    pub(super) share: usize,
     /// Whether the stream is in [`State::ready`].
     ready: bool,
     /// Watchers that compaction passed.
@@ -105,6 +109,7 @@ impl State {
             ids: BTreeMap::new(),
             next_id: 0,
             lagging: VecDeque::new(),
+            share: SHARE_MAX,
             ready: false,
             compacted: 0,
             notified: 0,
@@ -260,7 +265,7 @@ impl State {
             return;
         }
         self.published = block.revision;
-        self.remember(block);
+        let block_bytes = self.remember(block);
         let mut matches = std::mem::take(&mut self.matches);
         let mut groups = std::mem::take(&mut self.groups);
         for (at, event) in (0..).zip(&block.events) {
@@ -283,7 +288,7 @@ impl State {
         for of_one in matches.chunk_by(|one, other| one.0 == other.0) {
             let mut picks = Picks::one(of_one[0].1);
             of_one[1..].iter().for_each(|&(_, at)| picks.push(at));
-            if !self.offer(of_one[0].0, block, picks) {
+            if !self.offer(of_one[0].0, block, block_bytes, picks) {
                 self.fall_behind(of_one[0].0, block.revision);
             }
         }
@@ -291,19 +296,27 @@ impl State {
         (self.matches, self.groups) = (matches, groups);
     }
 
-    fn remember(&mut self, block: &Arc<EventBlock>) {
+    /// Keeps a block among the recent ones; returns the memory that it takes.
+    fn remember(&mut self, block: &Arc<EventBlock>) -> usize {
         let bytes = block.heap_bytes();
         self.recent.push_back((Arc::clone(block), bytes));
         self.recent_bytes += bytes;
         while self.recent.len() > RECENT_BLOCKS_MAX || self.recent_bytes > RECENT_BYTES_MAX {
-            let Some((_, bytes)) = self.recent.pop_front() else { break };
-            self.recent_bytes -= bytes;
+            let Some((_, oldest)) = self.recent.pop_front() else { break };
+            self.recent_bytes -= oldest;
         }
+        bytes
     }
 
     /// Queues events of one revision for a watcher unless its stream's queue is full, in which
     /// case the watcher is counted as lagging.
-    fn offer(&mut self, place: u32, block: &Arc<EventBlock>, picks: Picks) -> bool {
+    fn offer(
+        &mut self,
+        place: u32,
+        block: &Arc<EventBlock>,
+        block_bytes: usize,
+        picks: Picks,
+    ) -> bool {
         let watcher = &mut self.watchers[place as usize];
         let stream = self.streams[watcher.stream as usize].as_ref().expect("its stream lives");
         let mut queue = stream.outlet.queue.lock();
@@ -314,7 +327,7 @@ impl State {
         self.events_total += picks.len() as u64;
         watcher.flags |= flag::ACTIVE;
         let item = Item::live(watcher.id, (Arc::clone(block), picks), watcher.shape());
-        if queue.push(item) {
+        if queue.push_live(item, block.revision, block_bytes) {
             self.wakes.push(Arc::clone(&stream.outlet));
         }
         true
@@ -329,7 +342,7 @@ impl State {
     }
 
     /// Puts a lagging watcher in its stream's list.
-    fn put_aside(&mut self, place: u32, first: bool) {
+    pub(super) fn put_aside(&mut self, place: u32, first: bool) {
         let watcher = &mut self.watchers[place as usize];
         watcher.phase = Phase::Lagging;
         let (slot, entry) = (watcher.stream, (place, watcher.generation));
@@ -395,7 +408,7 @@ impl State {
         let Watcher { group, flags, stream, .. } = self.watchers[place as usize];
         let first = self.recent.partition_point(|(block, _)| block.revision < from);
         for at in first..self.recent.len() {
-            let block = Arc::clone(&self.recent[at].0);
+            let (block, block_bytes) = self.recent[at].clone();
             let mut picks: Option<Picks> = None;
             for (at, event) in (0..).zip(&block.events) {
                 if wants(flags, event) && self.index.contains(group, &event.key) {
@@ -403,7 +416,7 @@ impl State {
                 }
             }
             if let Some(picks) = picks
-                && !self.offer(place, &block, picks)
+                && !self.offer(place, &block, block_bytes, picks)
             {
                 // It is counted as lagging already.
                 self.stream(stream).outlet.queue.lock().lagging -= 1;
@@ -430,14 +443,12 @@ impl State {
         }
     }
 
-    /// Queues what a round of catching up found for a watcher.
+    /// Queues what a round of catching up found for a watcher, if there is room.
     pub(super) fn deliver_batch(&mut self, place: u32, item: Item, events: usize) -> bool {
         let watcher = &mut self.watchers[place as usize];
         let stream = self.streams[watcher.stream as usize].as_ref().expect("its stream lives");
         let mut queue = stream.outlet.queue.lock();
         if queue.bytes >= self.options.queue_bytes_max {
-            drop(queue);
-            self.put_aside(place, false);
             return false;
         }
         watcher.flags |= flag::ACTIVE;

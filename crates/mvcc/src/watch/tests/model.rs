@@ -215,8 +215,8 @@ impl Model {
 
 fn run(seed: u64) -> (usize, usize, usize) {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let queue_bytes_max = 100 + dice.roll(2000) as usize;
-    let batch_bytes_max = 1 + dice.roll(400) as usize;
+    let queue_bytes_max = 100 + dice.roll(8000) as usize;
+    let batch_bytes_max = 1 + dice.roll(2000) as usize;
     let options = HubOptions { queue_bytes_max, batch_bytes_max, ..HubOptions::default() };
     let world = old_world_with(1 + dice.roll(30) as i64, options);
     let streams = (0..3).map(|_| (Client::new(&world), BTreeMap::new())).collect();
