@@ -24,3 +24,8 @@ pub use crate::kv::range_query;
 pub use crate::machine::{Entry, Machine, Opened, Options, Payload, Shared};
 pub use crate::outcome::{Answer, OpResult, Outcome, TxnAnswer};
 pub use crate::txn::read_only_txn;
+
+/// Compiles the example of README.md.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -28,6 +28,8 @@ use crate::types::{self, MembershipRecord, TypeConfig};
 
 /// How often the commit index is written when no append carries it.
 const COMMIT_WRITE_INTERVAL: Duration = Duration::from_millis(100);
+/// How often log segments that are not needed any more are looked for, as etcd does.
+const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a proposal that nobody could take waits before it is offered again.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
@@ -224,6 +226,7 @@ impl<F: Fs> Node<F> {
             tokio::spawn(follow_status(raft.clone(), status_tx, Arc::clone(&term), fatal_tx)),
             tokio::spawn(keep_snapshots(raft.clone(), log.clone(), applied.clone(), config.clone())),
             tokio::spawn(keep_commit(log.clone())),
+            tokio::spawn(keep_wals(fs, config.wal_dir.clone(), config.wals_max)),
         ];
         let handle = Handle {
             member,
@@ -418,6 +421,20 @@ async fn keep_snapshots<F: Fs>(
         }
         last = now;
         bytes_after_last = bytes;
+    }
+}
+
+/// Deletes segments that nothing needs any more beyond `wals_max`.
+async fn keep_wals<F: Fs>(fs: F, dir: PathBuf, wals_max: usize) {
+    let mut ticks = tokio::time::interval(PURGE_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let (fs, dir) = (fs.clone(), dir.clone());
+        let purged = tokio::task::spawn_blocking(move || wal::purge(&fs, &dir, wals_max)).await;
+        if let Ok(Err(error)) = purged {
+            tracing::warn!(%error, "could not purge log segments");
+        }
     }
 }
 

@@ -33,7 +33,7 @@ type Meta = SnapshotMeta<<crate::types::LeaderId as openraft::vote::RaftLeaderId
 type Snapshot = openraft::alias::SnapshotOf<TypeConfig, VirtualSnapshot>;
 
 /// The newest snapshot that was built.
-type Newest = Arc<Mutex<Option<Meta>>>;
+type Newest = Arc<Mutex<Meta>>;
 
 pub(crate) struct StateMachine<F: Fs> {
     machine: Machine,
@@ -61,10 +61,10 @@ impl<F: Fs> StateMachine<F> {
         files: SnapshotFiles<F>,
     ) -> Self {
         let (index, _) = machine.applied();
-        let meta = (snapshot_at.index > 0).then(|| SnapshotMeta {
-            last_log_id: Some(snapshot_at),
-            last_membership: membership.clone(),
-        });
+        // There is always one, if only the empty state at index 0: openraft would build one at
+        // every start otherwise.
+        let meta =
+            Meta { last_log_id: Some(snapshot_at), last_membership: membership.clone() };
         Self {
             machine,
             membership,
@@ -171,8 +171,7 @@ impl<F: Fs> RaftStateMachine<TypeConfig> for StateMachine<F> {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let newest = self.newest.lock().clone();
-        Ok(newest.map(|meta| Snapshot { meta, snapshot: VirtualSnapshot }))
+        Ok(Some(Snapshot { meta: self.newest.lock().clone(), snapshot: VirtualSnapshot }))
     }
 }
 
@@ -208,7 +207,7 @@ impl<F: Fs> RaftSnapshotBuilder<TypeConfig> for Builder<F> {
         self.files.log.mark_snapshot(mark).await?;
         let meta =
             Meta { last_log_id: Some(self.at), last_membership: self.membership.clone() };
-        *self.newest.lock() = Some(meta.clone());
+        *self.newest.lock() = meta.clone();
         Ok(Snapshot { meta, snapshot: VirtualSnapshot })
     }
 }
