@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use etcdrs_types::LogIndex;
 
 use crate::content::Content;
-use crate::record::{Chain, Kind, LENGTH_BYTES, Length, Record};
+use crate::record::{Chain, Kind, LENGTH_BYTES, Length, Record, without_zeros};
 
 const ALIGN: usize = 8;
 
@@ -18,7 +18,7 @@ const ALIGN: usize = 8;
 /// is the checksum before it. Only records are believed that continue the checksum of a record
 /// that ends where they begin: values may contain anything, even pieces of logs.
 pub(crate) fn newest_recorded(tail: &[u8], chain: Chain) -> LogIndex {
-    let n_used = tail.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let n_used = without_zeros(tail);
     let mut newest = LogIndex(0);
     // Checksums that a record at a place may continue.
     let mut chains: BTreeMap<usize, Vec<u32>> = BTreeMap::from([(0, vec![chain.0])]);

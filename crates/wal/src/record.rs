@@ -149,8 +149,25 @@ pub(crate) fn has_zero_sector(bytes: &[u8], offset: u64) -> bool {
     let to_boundary = SECTOR_BYTES - offset % SECTOR_BYTES;
     let first = usize::try_from(to_boundary).expect("a sector is small").min(bytes.len());
     let (first, rest) = bytes.split_at(first);
-    let is_zero = |chunk: &[u8]| !chunk.is_empty() && chunk.iter().all(|&byte| byte == 0);
-    is_zero(first) || rest.chunks(SECTOR_BYTES as usize).any(is_zero)
+    let is_lost = |chunk: &[u8]| !chunk.is_empty() && is_zero(chunk);
+    is_lost(first) || rest.chunks(SECTOR_BYTES as usize).any(is_lost)
+}
+
+/// Whether all bytes are zero. Compares blocks, because a whole segment is checked at each start.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    const BLOCK: [u8; 4096] = [0; 4096];
+    bytes.chunks(BLOCK.len()).all(|chunk| chunk == &BLOCK[..chunk.len()])
+}
+
+/// How many bytes are left when the zeros at the end are cut off.
+pub(crate) fn without_zeros(bytes: &[u8]) -> usize {
+    const BLOCK_BYTES: usize = 4096;
+    let last = bytes.chunks(BLOCK_BYTES).rposition(|chunk| !is_zero(chunk));
+    last.map_or(0, |at| {
+        let from = at * BLOCK_BYTES;
+        let block = &bytes[from..bytes.len().min(from + BLOCK_BYTES)];
+        from + block.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
+    })
 }
 
 /// Most bytes of a varint.
@@ -257,6 +274,18 @@ mod tests {
         assert!(!has_zero_sector(&bytes, 16), "across two sectors, neither of them whole");
         assert!(has_zero_sector(&[0, 1], 511), "a part of a sector counts");
         assert!(!has_zero_sector(&[], 511));
+    }
+
+    #[test]
+    fn zeros_are_found_and_cut() {
+        let mut bytes = vec![0; 10_000];
+        assert!(is_zero(&bytes) && is_zero(&[]));
+        assert_eq!((without_zeros(&bytes), without_zeros(&[])), (0, 0));
+        for at in [0, 4095, 4096, 9999] {
+            bytes[at] = 1;
+            assert!(!is_zero(&bytes));
+            assert_eq!(without_zeros(&bytes), at + 1);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io;
 use etcdrs_platform::File;
 
 use crate::error::Damage;
-use crate::record::{LENGTH_BYTES, Length};
+use crate::record::{LENGTH_BYTES, Length, is_zero};
 
 /// How much is read at once, unless one record is larger.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -76,7 +76,7 @@ impl<F: File> Scanner<F> {
         let record_bytes = usize::try_from(length.record_bytes).map_err(io::Error::other)?;
         let body = self.bytes(at + LENGTH_BYTES as u64, body_bytes)?;
         let (record, padding) = body.split_at(record_bytes);
-        if padding.iter().any(|&byte| byte != 0) {
+        if !is_zero(padding) {
             return Ok(Step::Damaged(Damage::Padding));
         }
         Ok(Step::Record(record))
@@ -88,7 +88,7 @@ impl<F: File> Scanner<F> {
         while at < self.file_bytes {
             let n = usize::try_from((self.file_bytes - at).min(CHUNK_BYTES as u64))
                 .expect("a chunk fits in memory");
-            if self.bytes(at, n)?.iter().any(|&byte| byte != 0) {
+            if !is_zero(self.bytes(at, n)?) {
                 return Ok(false);
             }
             at += n as u64;

@@ -117,12 +117,12 @@ impl<F: Fs> Wal<F> {
             if mark.index > self.tail.durable && self.tail.must_sync {
                 self.flush_and_sync()?;
             }
+            self.put_hard_state(self.vote_of_term(mark.term));
             self.encoder.mark(mark);
             self.tail.must_sync = true;
             if mark.index > self.tail.last {
                 (self.tail.last, self.tail.last_term) = (mark.index, mark.term);
                 self.tail.commit = self.tail.commit.max(mark.index);
-                self.put_hard_state(self.vote_of_term(mark.term));
             }
         }
         Ok(())

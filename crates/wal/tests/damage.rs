@@ -1,6 +1,8 @@
 //! Every cut of the tail and every single bit flip of a small log gives a prefix or a refusal,
 //! never an altered entry.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;

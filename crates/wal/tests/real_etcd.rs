@@ -3,6 +3,8 @@
 //! Needs an etcd 3.x binary in `ETCD_BIN` or on the `PATH`; without one the tests print a line
 //! and pass.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

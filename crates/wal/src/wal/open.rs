@@ -61,9 +61,8 @@ impl<F: Fs> Wal<F> {
         let temporary = with_suffix(dir, ".tmp");
         let (file, encoder) =
             make_first(&fs, &temporary, metadata, &options).map_err(io(&temporary))?;
-        if fs.exists(dir).map_err(io(dir))? {
-            fs.remove_dir_all(dir).map_err(io(dir))?;
-        }
+        remove_spares(&fs, dir).map_err(io(dir))?;
+        // An empty directory is replaced; one with other things in it is somebody else's.
         fs.rename(&temporary, dir).map_err(io(dir))?;
         let parent = parent(dir);
         if let Err(source) = fs.sync_dir(parent) {
@@ -171,6 +170,18 @@ fn make_first<F: Fs>(
     fs.sync_dir(temporary)?;
     fp!("wal-create-before-rename");
     Ok((spare.file, encoder))
+}
+
+/// Removes prepared segments that a log left when it was removed by hand.
+fn remove_spares<F: Fs>(fs: &F, dir: &Path) -> io::Result<()> {
+    if fs.exists(dir)? {
+        for entry in fs.list(dir)? {
+            if !entry.is_dir && entry.name.to_string_lossy().ends_with(".tmp") {
+                fs.remove_file(&dir.join(&entry.name))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Opens and locks every segment that is going to be read.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use etcdrs_platform::{CrashMode, SimFs};
+use etcdrs_platform::{CrashMode, OsFs, Random, SeededRandom, SimFs};
 use etcdrs_proto::raftpb::ConfState;
 use etcdrs_types::{ClusterId, MemberId};
 
@@ -393,4 +393,125 @@ fn power_loss_keeps_what_was_acknowledged() {
         }
     }
     assert!(n_torn > 50, "the disk tears: {n_torn}");
+}
+
+/// Whole sequences of operations with crashes in between, against a model: what is found after a
+/// crash is one of the states since the last one that was acknowledged.
+#[test]
+fn random_histories_survive_random_crashes() {
+    for seed in 0..300 {
+        let random = SeededRandom::new(seed);
+        let mut fs = sim(seed);
+        let mut wal = create(&fs);
+        let mut states = vec![State { base: SnapshotMark::default(), ..State::default() }];
+        let mut since_synced = 0;
+        for _ in 0..60 {
+            if random.below(12) == 0 {
+                drop(wal);
+                fs = fs.crash();
+                let start = StartAt::Mark(states[since_synced].base.clone());
+                let opened = Wal::open(fs.clone(), dir(), &start, small());
+                let opened = opened.unwrap_or_else(|err| panic!("seed {seed}: {err}"));
+                let found = State::of(&opened.content);
+                let Some(at) = states[since_synced..].iter().position(|state| *state == found)
+                else {
+                    panic!("seed {seed}: {found:?} is none of {:?}", &states[since_synced..]);
+                };
+                states.truncate(since_synced + at + 1);
+                since_synced = states.len() - 1;
+                wal = opened.wal;
+                continue;
+            }
+            let mut state = states[states.len() - 1].clone();
+            let batch = state.step(&random, wal.hard_state().commit);
+            wal.append(&batch).unwrap_or_else(|err| panic!("seed {seed}: {err}"));
+            states.push(state);
+            match random.below(3) {
+                0 => wal.flush().unwrap(),
+                _ => {
+                    wal.sync().unwrap();
+                    since_synced = states.len() - 1;
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct State {
+    base: SnapshotMark,
+    entries: Vec<Entry>,
+    vote: Vote,
+}
+
+impl State {
+    fn of(content: &crate::Replayed) -> Self {
+        let crate::Replayed { base, entries, hard_state, .. } = content.clone();
+        Self { base, entries, vote: hard_state.vote }
+    }
+
+    /// One change, as one record.
+    fn step(&mut self, random: &SeededRandom, commit: LogIndex) -> Batch {
+        let last = self.base.index.0 + self.entries.len() as u64;
+        match random.below(10) {
+            0 => {
+                self.vote = vote(self.vote.term.0 + random.below(2));
+                self.vote.member = MemberId(random.below(3));
+                Batch::vote(self.vote)
+            }
+            1 => Batch::commit(LogIndex(random.below(last + 1))),
+            // A snapshot from the leader, beyond the log.
+            2 if random.below(3) == 0 => {
+                self.base = SnapshotMark::new(self.vote.term, LogIndex(last + 1 + random.below(3)));
+                self.entries.clear();
+                Batch::mark(self.base.clone())
+            }
+            3 if last > commit.0 && last > self.base.index.0 + 1 => {
+                // The newest entry is replaced by one of the newest term.
+                self.entries.pop();
+                self.append(random, last)
+            }
+            _ => self.append(random, last + 1),
+        }
+    }
+
+    fn append(&mut self, random: &SeededRandom, index: u64) -> Batch {
+        let size = usize::try_from(random.below(1500)).unwrap();
+        let entry = entry(self.vote.term.0, index, &vec![random.below(256) as u8; size]);
+        self.entries.push(entry.clone());
+        Batch::entries(vec![entry])
+    }
+}
+
+#[test]
+fn spares_are_prepared_in_the_background_and_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path().join("wal");
+    let prepare = Prepare::ZeroFill { bytes_per_second: 1 << 30 };
+    let options = Options { segment_bytes: 256 << 10, prepare, ..Options::default() };
+    let mut wal = Wal::create(OsFs, &dir, &metadata(), options.clone()).unwrap();
+    for index in 1..=300 {
+        wal.save(&Batch::entries(vec![entry(1, index, &[7; 4000])])).unwrap();
+    }
+    let (n_segments, offset) = (wal.segments.len(), wal.offset);
+    assert!(n_segments >= 4, "{n_segments}");
+    drop(wal);
+    let start = from_start();
+    let opened = Wal::open(OsFs, &dir, &start, options.clone()).unwrap();
+    assert_eq!((opened.content.entries.len(), opened.wal.offset), (300, offset));
+    assert_eq!(opened.repaired, None);
+    let locked = Wal::open(OsFs, &dir, &start, options).unwrap_err();
+    assert!(matches!(locked, OpenError::Locked { .. }), "{locked}");
+}
+
+#[test]
+fn a_foreign_directory_is_not_replaced() {
+    let fs = sim(1);
+    fs.create_dir_all(dir(), 0o700).unwrap();
+    fs.open(&dir().join("0.tmp"), etcdrs_platform::Open::Create(0o600)).unwrap();
+    drop(create(&fs));
+    let fs = sim(1);
+    fs.create_dir_all(&dir().join("photos"), 0o700).unwrap();
+    let err = Wal::create(fs, dir(), &metadata(), small()).unwrap_err();
+    assert!(matches!(err, crate::CreateError::Io { .. }), "{err}");
 }
