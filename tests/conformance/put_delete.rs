@@ -82,6 +82,10 @@ async fn row_038_pd_02_unknown_lease_is_refused_atomically() {
     let (_s, mut c) = fresh().await;
     let bad = pb::PutRequest { lease: 404, ..put("a", "1") };
     expect_error(c.try_put(bad.clone()).await, errors::LEASE_NOT_FOUND);
+    let also_absent = pb::PutRequest { lease: 404, ignore_value: true, ..put("a", "") };
+    expect_error(c.try_put(also_absent.clone()).await, errors::LEASE_NOT_FOUND);
+    // A transaction looks at the key first.
+    expect_error(c.try_txn(then(vec![also_absent.op()])).await, errors::KEY_NOT_FOUND);
     let inside = then(vec![put("b", "1").op(), bad.op()]);
     expect_error(c.try_txn(inside).await, errors::LEASE_NOT_FOUND);
     let all = c.range(range("\0", "\0")).await;

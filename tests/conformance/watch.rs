@@ -40,9 +40,8 @@ async fn row_075_wa_01_wa_03_created_comes_first() {
         let create = watching::on_all(2);
         w.request(pb::WatchCreateRequest { watch_id: 100 + id, ..create });
     }
-    let mut created = Vec::new();
-    let mut finished = 0;
-    while finished < 20 {
+    let (mut created, mut events) = (Vec::new(), 0);
+    while events < 20 * 5 {
         let answer = w.next().await;
         if answer.created {
             assert!(!answer.canceled && answer.events.is_empty());
@@ -50,8 +49,7 @@ async fn row_075_wa_01_wa_03_created_comes_first() {
             created.push(answer.watch_id);
         } else {
             assert!(created.contains(&answer.watch_id), "events before created");
-            assert_eq!(answer.events.len(), 5);
-            finished += 1;
+            events += answer.events.len();
         }
     }
     assert_eq!(created, (100..120).collect::<Vec<_>>(), "control answers keep their order");

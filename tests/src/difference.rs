@@ -27,6 +27,8 @@ pub enum Difference {
     StatusWithoutNewFields,
     /// MT-03, hash_revision.
     NoHashRevision,
+    /// MT-03.
+    NoHashAtCompactedRevision,
     /// MT-05, SnapshotResponse.version.
     NoSnapshotVersion,
     /// HT-1, HT-3.
@@ -56,6 +58,10 @@ pub const DIFFERENCES: &[(Difference, &str)] = &[
     (Difference::RefusedWatchKeepsId, "until 3.5.6 a refused watch kept the id it asked for"),
     (Difference::StatusWithoutNewFields, "storageVersion, dbSizeQuota, downgradeInfo are 3.6"),
     (Difference::NoHashRevision, "HashKVResponse.hash_revision is 3.6"),
+    (
+        Difference::NoHashAtCompactedRevision,
+        "3.6 hashes at the compacted revision itself; 3.5.1 says Compacted",
+    ),
     (Difference::NoSnapshotVersion, "SnapshotResponse.version is 3.6"),
     (Difference::NoLivezNorStorageVersion, "/livez and /readyz are 3.5.11, storage is 3.6"),
     (Difference::NoReflection, "we add gRPC reflection"),

@@ -9,8 +9,10 @@
 //! | hash_revision | 3.5.1 has no such field |
 //!
 //! Not generated at all: sort enums out of range and RangeStream (3.5.1 dies, or has none), lease
+//! HashKV at the compacted revision (3.5.1 refuses it, 3.6 answers), lease
 //! ids chosen by the server, TTLs that could run out during a run, requests close to a size limit
-//! (the overhead of a log entry differs).
+//! (the overhead of a log entry differs), and in one transaction both deletes and puts with
+//! ignore_value or ignore_lease (3.5.1 stops when the first takes the key from the second).
 
 use std::cmp::Ordering;
 
