@@ -1,6 +1,8 @@
 //! Settings, and RocksDB's options made of them (engine.md §4.4).
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel, WriteBufferManager};
+use rocksdb::{
+    BlockBasedOptions, Cache, DBCompressionType, LogLevel, MemtableFactory, WriteBufferManager,
+};
 
 use crate::Bucket;
 
@@ -91,5 +93,10 @@ pub(crate) fn family(bucket: Bucket, options: &Options, shared: &Shared) -> rock
     let (plain, packed) = (DBCompressionType::None, DBCompressionType::Lz4);
     family.set_compression_per_level(&[plain, plain, packed, packed, packed, packed, packed]);
     family.set_block_based_table_factory(&table);
+    if bucket == Bucket::Index {
+        // Rows come in random order and are read at a start alone, so they are not sorted one by
+        // one on the way in, but all together when they are flushed, in the background.
+        family.set_memtable_factory(MemtableFactory::Vector);
+    }
     family
 }

@@ -1,6 +1,6 @@
 //! Loads a store with keys and prints what its operations cost.
 //!
-//! `cargo run --release -p etcdrs-mvcc --example load -- [keys] [batch]`
+//! `cargo run --release -p etcdrs-mvcc --example load -- [keys] [batch] [puts]`
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 use etcdrs_backend::Backend;
 use etcdrs_mvcc::{Opened, Options, RangeQuery, Reader, Store};
 use etcdrs_types::{KeyRange, LeaseId};
+
+// The server's allocator.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Bytes of a value, as the bars of the project have it.
 const VALUE_BYTES: usize = 256;
@@ -118,7 +122,8 @@ fn reads(reader: &Reader, keys: u64, random: &mut Random) {
     });
     report("page 2 at 1000 revisions ago", 2000, || {
         let range = KeyRange::from_wire(key(keys / 2).into(), prefix.wire_end());
-        let page = RangeQuery { revision: revision - 1000, limit: 500, ..RangeQuery::new(range) };
+        let revision = (revision - 1000).max(reader.compact_revision());
+        let page = RangeQuery { revision, limit: 500, ..RangeQuery::new(range) };
         (0..2000).for_each(|_| drop(at(&page)));
     });
     report("list of all", keys, || drop(at(&RangeQuery::new(prefix.clone()))));
@@ -140,6 +145,9 @@ fn main() {
     report("put, overwrite at random", 200_000, || {
         put(&mut store, 200_000, batch, |_| key(random.below(keys)));
     });
+    if std::env::args().any(|arg| arg == "puts") {
+        return;
+    }
     reads(&reader, keys, &mut random);
     report("hash_kv, per revision", keys, || drop(black_box(reader.hash_kv(0))));
     let mut compaction = store.begin();

@@ -100,7 +100,7 @@ impl<'b, 'a> Txn<'b, 'a> {
             Some((meta, kv)) => (Some(meta), kv.map_or(PrevKv::Lookup, PrevKv::Known)),
             None => (None, PrevKv::None),
         };
-        self.events.push(Event::put(key, revision, previous.is_none(), pair, prev));
+        self.emit(Event::put(key, revision, previous.is_none(), pair, prev));
         PutDone { revision, previous }
     }
 
@@ -132,7 +132,7 @@ impl<'b, 'a> Txn<'b, 'a> {
         self.batch.scratch = row;
         self.record(key.clone(), Change { revision, kind: ChangeKind::Delete });
         let prev = kv.map_or(PrevKv::Lookup, PrevKv::Known);
-        self.events.push(Event::delete(key.clone(), revision, pair, prev));
+        self.emit(Event::delete(key.clone(), revision, pair, prev));
         Deleted { key, meta }
     }
 
@@ -143,6 +143,14 @@ impl<'b, 'a> Txn<'b, 'a> {
         self.batch.rows.put(Bucket::Index, &row, &schema::index_value(&change));
         self.batch.scratch = row;
         self.batch.overlay.push(key, change);
+    }
+
+    /// Most entries change one key, and their event stays in memory: no room for more is taken.
+    fn emit(&mut self, event: Event) {
+        if self.events.capacity() == 0 {
+            self.events.reserve_exact(1);
+        }
+        self.events.push(event);
     }
 
     fn next_revision(&self) -> Revision {

@@ -49,10 +49,13 @@ impl Packed {
             Ordering::Equal => {}
         }
         let rest = &key[shared..];
+        let rest_head = head(rest);
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low.midpoint(high);
-            match self.suffix(middle).cmp(rest) {
+            let suffix = self.suffix(middle);
+            // Most strings differ in their first bytes, which compare as one number.
+            match head(suffix).cmp(&rest_head).then_with(|| suffix.cmp(rest)) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Greater => high = middle,
                 Ordering::Equal => return Ok(middle),
@@ -72,11 +75,11 @@ impl Packed {
             self.bytes.reserve_exact(suffix.len().max(BYTES_STEP.min(self.bytes.len())));
         }
         self.bytes.splice(begin..begin, suffix.iter().copied());
-        let len = u32::try_from(suffix.len()).expect("keys are far below 4 GiB");
+        let len = narrow(suffix.len());
         if self.ends.len() == self.ends.capacity() {
             self.ends.reserve_exact(ITEMS_STEP);
         }
-        self.ends.insert(position, u32::try_from(begin).expect("a node is far below 4 GiB"));
+        self.ends.insert(position, narrow(begin));
         for end in &mut self.ends[position..] {
             *end += len;
         }
@@ -109,10 +112,39 @@ impl Packed {
         self.set_prefix_len(keep);
     }
 
-    /// Moves bytes between prefix and suffixes so that the prefix has `len` bytes.
+    /// Shortens the prefix to `len` bytes; the strings get what it loses.
     fn set_prefix_len(&mut self, len: usize) {
-        let all: Vec<Vec<u8>> = (0..self.len()).map(|position| self.get(position)).collect();
-        self.assign(&all, len);
+        let lost = self.prefix[len..].to_vec();
+        let mut bytes = Vec::with_capacity(self.bytes.len() + self.len() * lost.len());
+        for position in 0..self.len() {
+            bytes.extend_from_slice(&lost);
+            bytes.extend_from_slice(self.suffix(position));
+        }
+        for (position, end) in self.ends.iter_mut().enumerate() {
+            *end += narrow((position + 1) * lost.len());
+        }
+        self.bytes = bytes;
+        self.prefix = self.prefix[..len].into();
+    }
+
+    /// The strings `from..to`, with the longest prefix.
+    fn part(&self, from: usize, to: usize) -> Self {
+        let more = if to - from < 2 {
+            0
+        } else {
+            shared_len(self.suffix(from), self.suffix(to - 1))
+        };
+        let total = self.ends[to - 1] as usize - self.begin(from) - (to - from) * more;
+        let mut part = Self {
+            prefix: [self.prefix(), &self.suffix(from)[..more]].concat().into(),
+            bytes: Vec::with_capacity(total),
+            ends: Vec::with_capacity(to - from),
+        };
+        for position in from..to {
+            part.bytes.extend_from_slice(&self.suffix(position)[more..]);
+            part.ends.push(narrow(part.bytes.len()));
+        }
+        part
     }
 
     fn assign(&mut self, all: &[Vec<u8>], prefix_len: usize) {
@@ -122,18 +154,15 @@ impl Packed {
         self.ends = Vec::with_capacity(all.len());
         for key in all {
             self.bytes.extend_from_slice(&key[prefix_len..]);
-            self.ends.push(u32::try_from(self.bytes.len()).expect("a node is far below 4 GiB"));
+            self.ends.push(narrow(self.bytes.len()));
         }
     }
 
     /// Takes the strings from `at` on away, as a list of their own. Both get the longest prefix.
     pub(crate) fn split_off(&mut self, at: usize) -> Self {
-        let all: Vec<Vec<u8>> = (0..self.len()).map(|position| self.get(position)).collect();
-        let (left, right) = all.split_at(at);
-        self.assign(left, common_len(left));
-        let mut other = Self::default();
-        other.assign(right, common_len(right));
-        other
+        let right = self.part(at, self.len());
+        *self = self.part(0, at);
+        right
     }
 
     /// The strings `all`, which are sorted.
@@ -161,6 +190,21 @@ impl Packed {
     pub(crate) fn key_bytes(&self) -> usize {
         self.prefix.len() + self.bytes.len()
     }
+}
+
+fn narrow(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a node is far below 4 GiB")
+}
+
+/// The first eight bytes as a number that sorts alike; missing ones count as zero, so that equal
+/// numbers decide nothing.
+fn head(bytes: &[u8]) -> u64 {
+    if let Some(first) = bytes.first_chunk() {
+        return u64::from_be_bytes(*first);
+    }
+    let mut padded = [0; 8];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    u64::from_be_bytes(padded)
 }
 
 /// Bytes that `a` and `b` begin with in common.
