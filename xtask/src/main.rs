@@ -3,6 +3,7 @@
 //! Everything a person or a machine does to this repository beside plain cargo commands is a task
 //! here, so that it is written once, in Rust, and works on every system cargo works on.
 
+mod bench;
 mod ci;
 mod codegen;
 mod stopwatch;
@@ -16,6 +17,7 @@ usage: cargo xtask <task> [options]
 
   ci [step...]        every check there is, or only the named steps
   tidy                the house rules no compiler checks
+  bench [--help]      this server and a real etcd side by side
   codegen [--check]   generate proto/src/gen from the .proto files (or check that it is current)
 ";
 
@@ -35,6 +37,7 @@ fn run(args: &[String]) -> anyhow::Result<()> {
     match args.split_first().map(|(task, rest)| (task.as_str(), rest)) {
         Some(("ci", rest)) => ci::run(&root, rest),
         Some(("tidy", _)) => tidy::run(&root),
+        Some(("bench", rest)) => bench::run(&root, rest),
         Some(("codegen", rest)) => codegen::run(&root, rest),
         Some(("help" | "--help" | "-h", _)) | None => {
             print!("{HELP}");

@@ -7,14 +7,19 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use etcdrs_proto::etcdserverpb::{AuthenticateRequest, RangeRequest};
 use prost::Message as _;
 
+use crate::clock::now;
 use crate::http2::Keep;
 use crate::io::Io;
-use crate::report::Report;
+use crate::report::{Recorder, Report};
 use crate::run::{self, Plan};
 use crate::stall::{self, Operation};
 use crate::watch::{self, Watch};
 use crate::workload::{self as work, Keys};
 use crate::{scan, usage};
+
+/// How long one attempt of `wait` may take, and the pause before the next.
+const RETRY_LIMIT: Duration = Duration::from_secs(1);
+const RETRY_EVERY: Duration = Duration::from_millis(2);
 
 /// Measures an etcd: latencies, throughput, and what an operation costs the server.
 #[derive(Debug, Parser)]
@@ -191,6 +196,12 @@ enum Command {
         /// Seconds
         #[arg(long, default_value_t = 3600)]
         ttl: i64,
+    },
+    /// Wait until the server answers a linearizable read
+    Wait {
+        /// Give up after so many seconds
+        #[arg(long, default_value_t = 60.0)]
+        seconds: f64,
     },
     /// Worst delay of other requests while an operation on the whole store runs
     Stall {
@@ -414,6 +425,7 @@ fn execute(command: Command, mut plan: Plan) -> anyhow::Result<Report> {
         Command::LeaseGrant { load, ttl } => {
             run::run("lease-grant", &with(&load), &work::Grant { ttl, first_id: 0 })?
         }
+        Command::Wait { seconds } => wait(&plan, Duration::try_from_secs_f64(seconds)?)?,
         Command::Stall { operation } => stall::run(&plan, operation)?,
     })
 }
@@ -476,6 +488,26 @@ fn keep_alive(plan: &Plan, new_streams: bool) -> anyhow::Result<Report> {
     ensure!(granted.errors() == 0, "leases were not granted: {}", granted.text(false));
     let renew = work::KeepAlive { first_id, reuse_stream: !new_streams };
     Ok(run::run("lease-keepalive", plan, &renew)?)
+}
+
+/// Tries to read until that succeeds.
+fn wait(plan: &Plan, patience: Duration) -> anyhow::Result<Report> {
+    let request = RangeRequest { key: "-".into(), ..Default::default() }.encode_to_vec();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let begun = now();
+    let attempt = async || {
+        let mut io = Io::connect(&plan.endpoints[0], None, RETRY_LIMIT).await?;
+        let answer = stall::call(&mut io, "/etcdserverpb.KV/Range", &request, Keep::Nothing);
+        let late = |_| run::Error::Server("no answer in time".into());
+        tokio::time::timeout(RETRY_LIMIT, answer).await.map_err(late)?
+    };
+    let mut recorder = Recorder::default();
+    while let Err(e) = runtime.block_on(attempt()) {
+        ensure!(begun.elapsed() < patience, "no answer within {patience:?}: {e}");
+        runtime.block_on(tokio::time::sleep(RETRY_EVERY));
+    }
+    recorder.success(begun.elapsed());
+    Ok(Report::new("wait", begun.elapsed(), vec![("first answer", recorder)]))
 }
 
 #[cfg(test)]
