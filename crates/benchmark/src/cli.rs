@@ -504,7 +504,7 @@ fn wait(plan: &Plan, patience: Duration) -> anyhow::Result<Report> {
     let mut recorder = Recorder::default();
     while let Err(e) = runtime.block_on(attempt()) {
         ensure!(begun.elapsed() < patience, "no answer within {patience:?}: {e}");
-        runtime.block_on(tokio::time::sleep(RETRY_EVERY));
+        runtime.block_on(async { tokio::time::sleep(RETRY_EVERY).await });
     }
     recorder.success(begun.elapsed());
     Ok(Report::new("wait", begun.elapsed(), vec![("first answer", recorder)]))
