@@ -80,7 +80,8 @@ pub(crate) fn put(
     lessor: &mut Lessor,
     request: &pb::PutRequest,
 ) -> Result<Put, ApplyError> {
-    let previous = if request.prev_kv || request.ignore_value { txn.get(&request.key)? } else { None };
+    let previous =
+        if request.prev_kv || request.ignore_value { txn.get(&request.key)? } else { None };
     let value = match &previous {
         Some(stored) if request.ignore_value => stored.value_bytes(),
         _ => request.value.clone(),
@@ -106,11 +107,8 @@ pub(crate) fn delete(
     request: &pb::DeleteRangeRequest,
 ) -> Result<Delete, ApplyError> {
     let range = KeyRange::from_wire(request.key.clone(), request.range_end.clone());
-    let prev = if request.prev_kv {
-        txn.range(&RangeQuery::new(range.clone()))?.kvs
-    } else {
-        Vec::new()
-    };
+    let prev =
+        if request.prev_kv { txn.range(&RangeQuery::new(range.clone()))?.kvs } else { Vec::new() };
     let deleted = txn.delete_range(&range);
     for gone in &deleted {
         lessor.detach(gone.meta.lease, &gone.key);

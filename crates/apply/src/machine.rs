@@ -223,10 +223,7 @@ struct Step<'a, 'b> {
 }
 
 impl Step<'_, '_> {
-    fn run(
-        &mut self,
-        compacted: &mut Option<i64>,
-    ) -> Result<Result<Answer, Refusal>, ApplyError> {
+    fn run(&mut self, compacted: &mut Option<i64>) -> Result<Result<Answer, Refusal>, ApplyError> {
         match &self.entry.payload {
             Payload::Blank => Ok(Ok(Answer::Empty)),
             Payload::Membership(row) => {
@@ -341,11 +338,7 @@ impl Step<'_, '_> {
         Ok(Ok(Answer::Put { prev: done.prev }))
     }
 
-    fn compact(
-        &mut self,
-        revision: i64,
-        compacted: &mut Option<i64>,
-    ) -> Result<Answer, Refusal> {
+    fn compact(&mut self, revision: i64, compacted: &mut Option<i64>) -> Result<Answer, Refusal> {
         match self.batch.compact(revision) {
             Ok(()) => {
                 *compacted = Some(revision);

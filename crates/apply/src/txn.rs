@@ -78,9 +78,9 @@ fn compare_holds(view: &impl View, compare: &pb::Compare) -> Result<bool, RangeE
         let absent = KvFields::default();
         return Ok(target != Ok(CompareTarget::Value) && pair_holds(compare, target, &absent));
     }
-    Ok(found.iter().all(|stored| {
-        stored.fields().is_some_and(|fields| pair_holds(compare, target, &fields))
-    }))
+    Ok(found
+        .iter()
+        .all(|stored| stored.fields().is_some_and(|fields| pair_holds(compare, target, &fields))))
 }
 
 fn pair_holds(
@@ -92,7 +92,9 @@ fn pair_holds(
     let ordering = match (target, &compare.target_union) {
         (Ok(CompareTarget::Version), Some(TargetUnion::Version(v))) => kv.version.cmp(v),
         (Ok(CompareTarget::Version), _) => kv.version.cmp(&0),
-        (Ok(CompareTarget::Create), Some(TargetUnion::CreateRevision(v))) => kv.create_revision.cmp(v),
+        (Ok(CompareTarget::Create), Some(TargetUnion::CreateRevision(v))) => {
+            kv.create_revision.cmp(v)
+        }
         (Ok(CompareTarget::Create), _) => kv.create_revision.cmp(&0),
         (Ok(CompareTarget::Mod), Some(TargetUnion::ModRevision(v))) => kv.mod_revision.cmp(v),
         (Ok(CompareTarget::Mod), _) => kv.mod_revision.cmp(&0),
@@ -135,11 +137,7 @@ pub(crate) struct Bounds {
 
 /// Checks every range revision on the path (TX-11). Negative revisions are compared as they are:
 /// unlike a plain range, below -1 is always compacted.
-fn check_ranges(
-    bounds: Bounds,
-    txn: &pb::TxnRequest,
-    path: &mut Path<'_>,
-) -> Result<(), Refusal> {
+fn check_ranges(bounds: Bounds, txn: &pb::TxnRequest, path: &mut Path<'_>) -> Result<(), Refusal> {
     let succeeded = path.next();
     for op in branch(txn, succeeded) {
         match &op.request {
@@ -204,7 +202,9 @@ fn run(
     let mut results = Vec::with_capacity(ops.len());
     for op in ops {
         results.push(match &op.request {
-            Some(Request::RequestRange(range)) => OpResult::Range(txn.range(&kv::range_query(range))?),
+            Some(Request::RequestRange(range)) => {
+                OpResult::Range(txn.range(&kv::range_query(range))?)
+            }
             Some(Request::RequestPut(put)) => {
                 let done = kv::put(txn, lessor, put)?;
                 OpResult::Put { revision: done.revision, prev: done.prev }

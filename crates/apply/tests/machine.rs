@@ -137,7 +137,13 @@ fn tx_11_a_refused_txn_writes_nothing() {
 #[test]
 fn le_03_pd_04_leases_hold_keys_and_take_them_along() {
     let mut bench = Bench::new();
-    bench.apply(vec![grant(7, 100), grant(8, 100), leased("l2", 7), leased("l1", 7), leased("x", 7)]);
+    bench.apply(vec![
+        grant(7, 100),
+        grant(8, 100),
+        leased("l2", 7),
+        leased("l1", 7),
+        leased("x", 7),
+    ]);
     bench.one(leased("x", 8));
     let mut bench = bench.restart();
     let revoke = pb::InternalRaftRequest {
@@ -157,7 +163,7 @@ fn an_expiry_of_an_earlier_term_is_void() {
     bench.apply(vec![grant(7, 100), leased("k", 7)]);
     let expire = |term| {
         let request = pb::LeaseExpireRequest { ids: vec![7], term };
-        pb::InternalRaftRequest { lease_revokes: Some(request.into()), ..Default::default() }
+        pb::InternalRaftRequest { lease_revokes: Some(request), ..Default::default() }
     };
     assert_eq!(bench.one(expire(9)).result.map(drop), Err(Refusal::StaleTerm));
     assert_eq!(bench.dump(), "k=@2");
@@ -171,7 +177,7 @@ fn al_04_al_05_alarms_block_what_they_should_and_survive_a_restart() {
     bench.one(put("a", "1"));
     let alarm = |action, alarm| {
         let request = pb::AlarmRequest { action, member_id: 5, alarm };
-        pb::InternalRaftRequest { alarm: Some(request.into()), ..Default::default() }
+        pb::InternalRaftRequest { alarm: Some(request), ..Default::default() }
     };
     bench.one(alarm(1, 1));
     let mut bench = bench.restart();
@@ -217,7 +223,10 @@ fn the_same_entries_make_the_same_state_in_any_batching() {
                     range_end: "k5".into(),
                     ..Default::default()
                 };
-                all.push(pb::InternalRaftRequest { delete_range: Some(delete), ..Default::default() });
+                all.push(pb::InternalRaftRequest {
+                    delete_range: Some(delete),
+                    ..Default::default()
+                });
             }
         }
         all

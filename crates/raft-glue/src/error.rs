@@ -69,7 +69,9 @@ pub enum StartError {
         last: u64,
     },
     /// The database needs entries that the log no longer has.
-    #[error("database is at entry {applied}, but the log begins after {purged}: database replaced or rolled back")]
+    #[error(
+        "database is at entry {applied}, but the log begins after {purged}: database replaced or rolled back"
+    )]
     DatabaseBehind {
         /// The database's applied index.
         applied: u64,

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::error::{ProposeError, ReadError, StartError};
-use crate::log_store::{Found, LogCacheStats, LogStore};
+use crate::log_store::{Found, LogCacheStats, LogStore, Sink};
 use crate::network::NoPeers;
 use crate::propose::{self, Committed, Queued};
 use crate::reads::{self, Waiting};
@@ -28,6 +28,8 @@ use crate::types::{self, MembershipRecord, TypeConfig};
 
 /// How often the commit index is written when no append carries it.
 const COMMIT_WRITE_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a stop waits for the state machine to finish what it does.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often log segments that are not needed any more are looked for, as etcd does.
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a proposal that nobody could take waits before it is offered again.
@@ -62,6 +64,8 @@ pub struct Config {
     pub snaps_max: usize,
     /// Segments of the log kept; 0 keeps all.
     pub wals_max: usize,
+    /// Above this, applying a slice of entries is logged as slow.
+    pub warn_apply: Duration,
     /// Options of the log itself.
     pub wal: wal::Options,
 }
@@ -202,9 +206,9 @@ impl<F: Fs> Node<F> {
         let sole = membership.voters().eq([member.0]);
         let membership = membership.stored().map_err(StartError::Entry)?;
         let snapshot_at = found.purged;
-        let log = LogStore::new(writer.clone(), found);
+        let log = LogStore::new(Sink::Log(writer.clone()), found);
         let files = SnapshotFiles { store, keep: config.snaps_max, log: log.clone() };
-        let machine = StateMachine::new(machine, membership, snapshot_at, files);
+        let machine = StateMachine::new(machine, membership, snapshot_at, files, config.warn_apply);
         let applied = machine.applied();
         let settings = Arc::new(settings(&config)?);
         let raft = Raft::build(member.0, settings, NoPeers, log.clone(), machine)
@@ -224,7 +228,12 @@ impl<F: Fs> Node<F> {
             tokio::spawn(propose::run(raft.clone(), proposal_queue)),
             tokio::spawn(reads::run(raft.clone(), read_queue, applied.clone())),
             tokio::spawn(follow_status(raft.clone(), status_tx, Arc::clone(&term), fatal_tx)),
-            tokio::spawn(keep_snapshots(raft.clone(), log.clone(), applied.clone(), config.clone())),
+            tokio::spawn(keep_snapshots(
+                raft.clone(),
+                log.clone(),
+                applied.clone(),
+                config.clone(),
+            )),
             tokio::spawn(keep_commit(log.clone())),
             tokio::spawn(keep_wals(fs, config.wal_dir.clone(), config.wals_max)),
         ];
@@ -261,8 +270,15 @@ impl<F: Fs> Node<F> {
         for task in &self.tasks {
             task.abort();
         }
-        self.handle.log.write_commit();
-        let writer = self.writer;
+        let Self { raft, handle, writer, .. } = self;
+        drop(raft);
+        handle.log.write_commit();
+        // The state machine's task ends by itself now; the database is free when it has.
+        let mut applied = handle.applied;
+        let ended = async { while applied.changed().await.is_ok() {} };
+        if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
+            tracing::warn!("the state machine is still busy");
+        }
         // Joining the writer's thread blocks until its last sync.
         match tokio::task::spawn_blocking(move || writer.close()).await {
             Ok(Ok(())) => {}
@@ -295,8 +311,10 @@ fn load<F: Fs>(fs: &F, config: &Config, opened: apply::Opened) -> Result<Loaded<
             record
         }
     };
-    let exists = wal::Wal::exists(fs, &dir)
-        .map_err(|source| StartError::OpenLog { dir: dir.clone(), source: wal::OpenError::Io { path: dir.clone(), source } })?;
+    let exists = wal::Wal::exists(fs, &dir).map_err(|source| StartError::OpenLog {
+        dir: dir.clone(),
+        source: wal::OpenError::Io { path: dir.clone(), source },
+    })?;
     if !exists {
         let metadata = wal::Metadata { node_id: config.member, cluster_id: config.cluster };
         let log = wal::Wal::create(fs.clone(), &dir, &metadata, config.wal.clone())

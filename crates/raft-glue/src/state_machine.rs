@@ -2,10 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
-use etcdrs_apply::{self as apply, Machine};
+use etcdrs_apply::{self as apply, Machine, Outcome};
 use etcdrs_backend::Backend;
-use etcdrs_platform::Fs;
+use etcdrs_platform::{Clock as _, Fs, SystemClock};
 use etcdrs_proto::raftpb;
 use etcdrs_snap as snap;
 use etcdrs_types::{LogIndex, Term};
@@ -29,7 +30,11 @@ const APPLY_SLICE: usize = 512;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct VirtualSnapshot;
 
-type Meta = SnapshotMeta<<crate::types::LeaderId as openraft::vote::RaftLeaderId>::Committed, u64, openraft::EmptyNode>;
+type Meta = SnapshotMeta<
+    <crate::types::LeaderId as openraft::vote::RaftLeaderId>::Committed,
+    u64,
+    openraft::EmptyNode,
+>;
 type Snapshot = openraft::alias::SnapshotOf<TypeConfig, VirtualSnapshot>;
 
 /// The newest snapshot that was built.
@@ -42,6 +47,8 @@ pub(crate) struct StateMachine<F: Fs> {
     newest: Newest,
     files: SnapshotFiles<F>,
     applied: watch::Sender<u64>,
+    clock: SystemClock,
+    warn_apply: Duration,
 }
 
 /// What a snapshot writes beside the flush of the database.
@@ -59,12 +66,12 @@ impl<F: Fs> StateMachine<F> {
         membership: StoredMembership,
         snapshot_at: LogId,
         files: SnapshotFiles<F>,
+        warn_apply: Duration,
     ) -> Self {
         let (index, _) = machine.applied();
         // There is always one, if only the empty state at index 0: openraft would build one at
         // every start otherwise.
-        let meta =
-            Meta { last_log_id: Some(snapshot_at), last_membership: membership.clone() };
+        let meta = Meta { last_log_id: Some(snapshot_at), last_membership: membership.clone() };
         Self {
             machine,
             membership,
@@ -72,12 +79,25 @@ impl<F: Fs> StateMachine<F> {
             newest: Arc::new(Mutex::new(meta)),
             files,
             applied: watch::Sender::new(index.0),
+            clock: SystemClock::new(),
+            warn_apply,
         }
     }
 
     /// Tells the applied index as it grows.
     pub(crate) fn applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
+    }
+
+    fn apply_slice(&mut self, slice: &[apply::Entry]) -> Result<Vec<Outcome>, apply::ApplyError> {
+        let begin = self.clock.now_ns();
+        let outcomes = self.machine.apply(slice)?;
+        let took = Duration::from_nanos(self.clock.now_ns() - begin);
+        if took > self.warn_apply {
+            let expected = self.warn_apply;
+            tracing::warn!(?took, expected_duration = ?expected, entries = slice.len(), "apply request took too long");
+        }
+        Ok(outcomes)
     }
 
     fn applied_id(&self) -> LogId {
@@ -135,7 +155,7 @@ impl<F: Fs> RaftStateMachine<TypeConfig> for StateMachine<F> {
             // openraft hands over what is committed, which may be only submitted here: the
             // database must never run ahead of this member's own log.
             self.durable.wait(last.index.0).await?;
-            let outcomes = self.machine.apply(&slice).map_err(io::Error::other)?;
+            let outcomes = self.apply_slice(&slice).map_err(io::Error::other)?;
             self.applied.send_replace(last.index.0);
             for (responder, outcome) in responders.drain(..).zip(outcomes) {
                 if let Some(responder) = responder {
@@ -195,8 +215,10 @@ impl<F: Fs> RaftSnapshotBuilder<TypeConfig> for Builder<F> {
             ..raftpb::ConfState::default()
         };
         let (index, term) = (LogIndex(self.at.index), Term(term_of(&self.at)));
-        let file = snap::Snapshot { index, term, conf_state: conf_state.clone(), ..Default::default() };
-        let (backend, store, keep) = (self.backend.clone(), self.files.store.clone(), self.files.keep);
+        let file =
+            snap::Snapshot { index, term, conf_state: conf_state.clone(), ..Default::default() };
+        let (backend, store, keep) =
+            (self.backend.clone(), self.files.store.clone(), self.files.keep);
         // What was applied before the flush began is durable after it.
         let durable = tokio::task::spawn_blocking(move || {
             backend.flush().map_err(io::Error::other)?;
@@ -205,8 +227,7 @@ impl<F: Fs> RaftSnapshotBuilder<TypeConfig> for Builder<F> {
         durable.await.map_err(io::Error::other)??;
         let mark = wal::SnapshotMark { index, term, conf_state: Some(conf_state) };
         self.files.log.mark_snapshot(mark).await?;
-        let meta =
-            Meta { last_log_id: Some(self.at), last_membership: self.membership.clone() };
+        let meta = Meta { last_log_id: Some(self.at), last_membership: self.membership.clone() };
         *self.newest.lock() = meta.clone();
         Ok(Snapshot { meta, snapshot: VirtualSnapshot })
     }

@@ -183,8 +183,9 @@ pub(crate) fn vote_to_wal(vote: &Vote) -> wal::Vote {
 
 /// A vote of the log; `None` if no vote was ever saved.
 pub(crate) fn vote_from_wal(vote: wal::Vote) -> Option<Vote> {
-    (vote != wal::Vote::default()).then(|| Vote {
-        leader_id: LeaderId { term: vote.term.0, voted_for: vote.member.0 },
-        committed: vote.committed,
-    })
+    if vote == wal::Vote::default() {
+        return None;
+    }
+    let leader_id = LeaderId { term: vote.term.0, voted_for: vote.member.0 };
+    Some(Vote { leader_id, committed: vote.committed })
 }

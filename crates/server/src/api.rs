@@ -121,7 +121,11 @@ impl Api {
     /// Sends an encoded request through the log and waits for what it did.
     ///
     /// The bytes go into the log as they are: encoded once, by the client.
-    pub(crate) async fn propose(&self, kind: Request, body: &[u8]) -> Result<(i64, Answer), Status> {
+    pub(crate) async fn propose(
+        &self,
+        kind: Request,
+        body: &[u8],
+    ) -> Result<(i64, Answer), Status> {
         let proposal = internal_request(kind, body);
         if proposal.len() > self.settings.request_bytes_max {
             return Err(status::request_too_large());

@@ -194,7 +194,7 @@ impl Config {
         }
         if self.txn_ops_max == 0 || self.request_bytes_max == 0 || self.compaction_batch == 0 {
             return Err(
-                "--max-txn-ops, --max-request-bytes and --compaction-batch-limit must be >0".into()
+                "--max-txn-ops, --max-request-bytes and --compaction-batch-limit must be >0".into(),
             );
         }
         if !matches!(self.initial_cluster_state.as_str(), "new" | "existing") {

@@ -41,9 +41,9 @@ async fn version(State(api): State<Api>) -> Response {
 /// The values of a query parameter that may repeat.
 fn values<'a>(query: &'a Option<String>, name: &'a str) -> impl Iterator<Item = &'a str> {
     let pairs = query.as_deref().unwrap_or_default().split('&');
-    pairs.filter_map(|pair| pair.split_once('=').or(Some((pair, "")))).filter_map(
-        move |(key, value)| (key == name).then_some(value),
-    )
+    pairs
+        .filter_map(|pair| pair.split_once('=').or(Some((pair, ""))))
+        .filter_map(move |(key, value)| (key == name).then_some(value))
 }
 
 async fn health(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
@@ -183,10 +183,8 @@ async fn metrics(State(api): State<Api>) -> Response {
     // Asking the database for its sizes may wait for one of its locks.
     let text = tokio::task::spawn_blocking(move || api.metrics.text(&readings(&api))).await;
     match text {
-        Ok(text) => {
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
-                .into_response()
-        }
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+            .into_response(),
         Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }

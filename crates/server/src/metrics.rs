@@ -96,8 +96,10 @@ impl Metrics {
         };
         let proposals_failed =
             counter("etcd_server_proposals_failed", "The total number of failed proposals seen");
-        let read_indexes_failed =
-            counter("etcd_server_read_indexes_failed", "The total number of failed read indexes seen");
+        let read_indexes_failed = counter(
+            "etcd_server_read_indexes_failed",
+            "The total number of failed read indexes seen",
+        );
         let leader_changes =
             counter("etcd_server_leader_changes_seen", "The number of leader changes seen");
         let leases_expired =
@@ -111,7 +113,8 @@ impl Metrics {
             "etcd_network_client_grpc_sent_bytes",
             "The total number of bytes sent to grpc clients",
         );
-        let wal_bytes = counter("etcd_disk_wal_write_bytes", "Total number of bytes written in WAL");
+        let wal_bytes =
+            counter("etcd_disk_wal_write_bytes", "Total number of bytes written in WAL");
         let proposals_pending = Gauge::default();
         registry.register(
             "etcd_server_proposals_pending",
@@ -177,41 +180,158 @@ fn line(text: &mut String, kind: &str, name: &str, help: &str, value: impl std::
 
 impl Readings {
     fn write(&self, text: &mut String) {
-        let mut gauge = |name, help, value: f64| line(text, "gauge", name, help, value);
+        for (name, help, value) in self.of_raft().into_iter().chain(self.of_store()) {
+            line(text, "gauge", name, help, value);
+        }
+        for (name, help, value) in self.of_memory() {
+            line(text, "gauge", name, help, value);
+        }
+        let (name, help) =
+            ("etcd_debugging_mvcc_events_total", "Total number of events sent by this member");
+        line(text, "counter", name, help, self.events_total);
+    }
+
+    fn of_raft(&self) -> [Reading; 5] {
         let flag = |set: bool| if set { 1.0 } else { 0.0 };
-        gauge("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not", flag(self.has_leader));
-        gauge("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise", flag(self.is_leader));
-        gauge("etcd_server_proposals_committed_total", "The total number of consensus proposals committed", self.committed as f64);
-        gauge("etcd_server_proposals_applied_total", "The total number of consensus proposals applied", self.applied as f64);
-        gauge("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes", self.quota_bytes as f64);
-        gauge("etcd_mvcc_db_total_size_in_bytes", "Total size of the underlying database physically allocated in bytes", self.db_bytes as f64);
-        gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Total size of the underlying database logically in use in bytes", self.db_in_use_bytes as f64);
-        gauge("etcd_debugging_mvcc_current_revision", "The current revision of store", self.revision as f64);
-        gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store", self.compact_revision as f64);
-        gauge("etcd_debugging_mvcc_keys_total", "Total number of keys", self.keys as f64);
-        gauge("etcd_debugging_mvcc_watcher_total", "Total number of watchers", self.watchers as f64);
-        gauge("etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams", self.streams as f64);
-        gauge("etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers", self.slow_watchers as f64);
-        gauge("etcd_debugging_mvcc_pending_events_total", "Total number of pending events to be sent", self.pending_events as f64);
-        gauge("etcd_debugging_lease_total", "Number of leases", self.leases as f64);
-        gauge("etcd_rs_memory_index_bytes", "Memory of the key index without the keys", self.memory.index as f64);
-        gauge("etcd_rs_memory_key_bytes", "Memory of the keys", self.memory.keys as f64);
-        gauge("etcd_rs_memory_value_bytes", "Memory of the newest values", self.memory.values as f64);
-        gauge("etcd_rs_memory_event_ring_bytes", "Memory of recent events", self.memory.ring as f64);
-        gauge("etcd_rs_memory_log_cache_bytes", "Memory of recent log entries", self.log_cache_bytes as f64);
-        gauge("etcd_rs_memory_block_cache_bytes", "Memory of database blocks", self.block_cache_bytes as f64);
-        gauge("etcd_rs_memory_memtable_bytes", "Memory of unflushed writes", self.memtable_bytes as f64);
-        line(text, "counter", "etcd_debugging_mvcc_events_total", "Total number of events sent by this member", self.events_total);
+        [
+            (
+                "etcd_server_has_leader",
+                "Whether or not a leader exists. 1 is existence, 0 is not",
+                flag(self.has_leader),
+            ),
+            (
+                "etcd_server_is_leader",
+                "Whether or not this member is a leader. 1 if is, 0 otherwise",
+                flag(self.is_leader),
+            ),
+            (
+                "etcd_server_proposals_committed_total",
+                "The total number of consensus proposals committed",
+                self.committed as f64,
+            ),
+            (
+                "etcd_server_proposals_applied_total",
+                "The total number of consensus proposals applied",
+                self.applied as f64,
+            ),
+            (
+                "etcd_server_quota_backend_bytes",
+                "Current backend storage quota size in bytes",
+                self.quota_bytes as f64,
+            ),
+        ]
+    }
+
+    fn of_store(&self) -> [Reading; 10] {
+        [
+            (
+                "etcd_mvcc_db_total_size_in_bytes",
+                "Total size of the underlying database physically allocated in bytes",
+                self.db_bytes as f64,
+            ),
+            (
+                "etcd_mvcc_db_total_size_in_use_in_bytes",
+                "Total size of the underlying database logically in use in bytes",
+                self.db_in_use_bytes as f64,
+            ),
+            (
+                "etcd_debugging_mvcc_current_revision",
+                "The current revision of store",
+                self.revision as f64,
+            ),
+            (
+                "etcd_debugging_mvcc_compact_revision",
+                "The revision of the last compaction in store",
+                self.compact_revision as f64,
+            ),
+            ("etcd_debugging_mvcc_keys_total", "Total number of keys", self.keys as f64),
+            ("etcd_debugging_mvcc_watcher_total", "Total number of watchers", self.watchers as f64),
+            (
+                "etcd_debugging_mvcc_watch_stream_total",
+                "Total number of watch streams",
+                self.streams as f64,
+            ),
+            (
+                "etcd_debugging_mvcc_slow_watcher_total",
+                "Total number of unsynced slow watchers",
+                self.slow_watchers as f64,
+            ),
+            (
+                "etcd_debugging_mvcc_pending_events_total",
+                "Total number of pending events to be sent",
+                self.pending_events as f64,
+            ),
+            ("etcd_debugging_lease_total", "Number of leases", self.leases as f64),
+        ]
+    }
+
+    fn of_memory(&self) -> [Reading; 7] {
+        [
+            (
+                "etcd_rs_memory_index_bytes",
+                "Memory of the key index without the keys",
+                self.memory.index as f64,
+            ),
+            ("etcd_rs_memory_key_bytes", "Memory of the keys", self.memory.keys as f64),
+            (
+                "etcd_rs_memory_value_bytes",
+                "Memory of the newest values",
+                self.memory.values as f64,
+            ),
+            ("etcd_rs_memory_event_ring_bytes", "Memory of recent events", self.memory.ring as f64),
+            (
+                "etcd_rs_memory_log_cache_bytes",
+                "Memory of recent log entries",
+                self.log_cache_bytes as f64,
+            ),
+            (
+                "etcd_rs_memory_block_cache_bytes",
+                "Memory of database blocks",
+                self.block_cache_bytes as f64,
+            ),
+            (
+                "etcd_rs_memory_memtable_bytes",
+                "Memory of unflushed writes",
+                self.memtable_bytes as f64,
+            ),
+        ]
     }
 }
+
+/// Name, help, value.
+type Reading = (&'static str, &'static str, f64);
 
 /// The process metrics that dashboards read.
 fn write_process(text: &mut String) {
     let Ok(usage) = etcdrs_platform::process::usage(std::process::id()) else { return };
-    line(text, "counter", "process_cpu_seconds_total", "Total user and system CPU time spent in seconds", usage.cpu().as_secs_f64());
-    line(text, "gauge", "process_resident_memory_bytes", "Resident memory size in bytes", usage.resident_bytes);
+    line(
+        text,
+        "counter",
+        "process_cpu_seconds_total",
+        "Total user and system CPU time spent in seconds",
+        usage.cpu().as_secs_f64(),
+    );
+    line(
+        text,
+        "gauge",
+        "process_resident_memory_bytes",
+        "Resident memory size in bytes",
+        usage.resident_bytes,
+    );
     if let Ok(descriptors) = etcdrs_platform::process::file_descriptors() {
-        line(text, "gauge", "process_open_fds", "Number of open file descriptors", descriptors.open);
-        line(text, "gauge", "process_max_fds", "Maximum number of open file descriptors", descriptors.limit);
+        line(
+            text,
+            "gauge",
+            "process_open_fds",
+            "Number of open file descriptors",
+            descriptors.open,
+        );
+        line(
+            text,
+            "gauge",
+            "process_max_fds",
+            "Maximum number of open file descriptors",
+            descriptors.limit,
+        );
     }
 }

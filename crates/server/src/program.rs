@@ -54,9 +54,8 @@ fn refuse(error: &ConfigError) -> ExitCode {
 }
 
 async fn serve(config: Config) -> ExitCode {
-    let signals = signal(SignalKind::terminate()).and_then(|terminate| {
-        Ok((terminate, signal(SignalKind::interrupt())?))
-    });
+    let signals = signal(SignalKind::terminate())
+        .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
     let (mut terminate, mut interrupt) = match signals {
         Ok(signals) => signals,
         Err(error) => {

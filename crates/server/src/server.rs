@@ -6,8 +6,8 @@ mod storage;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcdrs_platform::{Clock as _, OsFs, SystemClock};
 use etcdrs_mvcc::watch::Wake;
+use etcdrs_platform::{Clock as _, OsFs, SystemClock};
 use etcdrs_raft_glue::Node;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -92,7 +92,12 @@ impl Server {
         for (url, listener) in metrics_only {
             tracing::info!(address = %url, "serving metrics");
             let front = front.clone().http_only();
-            listeners.push(tokio::spawn(listen::serve(listener, front, limits.clone(), stopped.clone())));
+            listeners.push(tokio::spawn(listen::serve(
+                listener,
+                front,
+                limits.clone(),
+                stopped.clone(),
+            )));
         }
         tracing::info!("ready to serve client requests");
         Ok(Self { api, node, client_urls, stop, listeners, tasks, fatal })

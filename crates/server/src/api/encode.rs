@@ -158,7 +158,9 @@ fn put_txn(out: &mut impl BufMut, header: &Header, answer: &TxnAnswer) {
 fn inner_len(op: &OpResult) -> usize {
     match op {
         OpResult::Range(result) => range_len(&Header::revision_only(result.revision), result),
-        OpResult::Put { revision, prev } => put_len(&Header::revision_only(*revision), prev.as_ref()),
+        OpResult::Put { revision, prev } => {
+            put_len(&Header::revision_only(*revision), prev.as_ref())
+        }
         OpResult::Delete { revision, deleted, prev } => {
             delete_len(&Header::revision_only(*revision), *deleted, prev)
         }

@@ -111,11 +111,8 @@ impl Api {
             // The header's revision is taken before the renewal (RV-08).
             let header = self.current_header();
             let ttl = self.renew(LeaseId(request.id)).await?;
-            let response = pb::LeaseKeepAliveResponse {
-                header: Some(header.message()),
-                id: request.id,
-                ttl,
-            };
+            let response =
+                pb::LeaseKeepAliveResponse { header: Some(header.message()), id: request.id, ttl };
             if !sender.send(grpc::frame(&response)).await {
                 break;
             }
@@ -153,12 +150,17 @@ impl Api {
         scans.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut statuses = self.raft.watch_status();
         let mut leading_term = None;
+        let mut leader = None;
         loop {
             tokio::select! {
                 _ = scans.tick() => {}
                 changed = statuses.changed() => if changed.is_err() { return },
             }
             let now = self.raft.status();
+            if now.leader.is_some() && now.leader != leader {
+                leader = now.leader;
+                self.metrics.leader_changes.inc();
+            }
             if !now.is_leader {
                 if leading_term.take().is_some() {
                     self.state.lessor.lock().demote();

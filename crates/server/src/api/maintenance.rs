@@ -93,10 +93,8 @@ impl Api {
     pub(crate) async fn hash(&self) -> Result<Payload, Status> {
         let reader = self.state.reader.clone();
         let hash = tokio::task::spawn_blocking(move || reader.hash());
-        let hash = hash
-            .await
-            .map_err(status::task_ended)?
-            .map_err(|error| status::range_error(&error))?;
+        let hash =
+            hash.await.map_err(status::task_ended)?.map_err(|error| status::range_error(&error))?;
         let header = Some(self.current_header().message());
         Ok(Payload::message(&pb::HashResponse { header, hash }))
     }
@@ -185,11 +183,7 @@ async fn send_image(mut export: Export, version: &str, sender: &Sender) -> Resul
 }
 
 async fn send_blob(sender: &Sender, blob: Bytes, remaining_bytes: u64, version: &str) -> bool {
-    let message = pb::SnapshotResponse {
-        header: None,
-        remaining_bytes,
-        blob,
-        version: version.to_owned(),
-    };
+    let message =
+        pb::SnapshotResponse { header: None, remaining_bytes, blob, version: version.to_owned() };
     sender.send(grpc::frame(&message)).await
 }

@@ -39,7 +39,6 @@ statuses! {
     timeout = Unavailable, "etcdserver: request timed out";
     bad_leader_transferee = FailedPrecondition, "etcdserver: bad leader transferee";
     not_leader = FailedPrecondition, "etcdserver: not leader";
-    member_not_found = NotFound, "etcdserver: member not found";
     /// Declared with another code upstream, but this is what the wire carries (ER-1).
     too_many_requests = Unknown, "etcdserver: too many requests";
     not_primary_lessor = Unknown, "not a primary lessor";

@@ -172,11 +172,8 @@ mod tests {
     }
 
     fn delete(key: &'static str, end: &'static str) -> pb::RequestOp {
-        let delete = pb::DeleteRangeRequest {
-            key: key.into(),
-            range_end: end.into(),
-            ..Default::default()
-        };
+        let delete =
+            pb::DeleteRangeRequest { key: key.into(), range_end: end.into(), ..Default::default() };
         pb::RequestOp { request: Some(Request::RequestDeleteRange(delete)) }
     }
 
@@ -206,8 +203,16 @@ mod tests {
     fn tx_04_duplicate_key_matrix() {
         check(vec![put("a"), put("a")], 128, DUPLICATE); // V15
         check(vec![nested(vec![put("a")], vec![put("a")])], 128, "ok"); // V16
-        check(vec![nested(vec![put("p")], vec![]), nested(vec![delete("p", "")], vec![])], 128, "ok"); // V17
-        check(vec![nested(vec![delete("p", "")], vec![]), nested(vec![put("p")], vec![])], 128, DUPLICATE); // V18
+        check(
+            vec![nested(vec![put("p")], vec![]), nested(vec![delete("p", "")], vec![])],
+            128,
+            "ok",
+        ); // V17
+        check(
+            vec![nested(vec![delete("p", "")], vec![]), nested(vec![put("p")], vec![])],
+            128,
+            DUPLICATE,
+        ); // V18
         check(vec![put("b"), delete("a", "z")], 128, DUPLICATE); // V19
         check(vec![put("b"), delete("a", "\0")], 128, "ok"); // V20, TX-05
         check(vec![delete("a", "c"), delete("b", "d"), put("d")], 128, "ok");

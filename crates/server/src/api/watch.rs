@@ -225,9 +225,7 @@ impl Control {
 }
 
 fn events_len(header: &Header, watch_id: i64, events: &Events, prev_kv: bool) -> usize {
-    header.field_len()
-        + wire::number_len(watch_id.cast_unsigned())
-        + events.wire_len(prev_kv)
+    header.field_len() + wire::number_len(watch_id.cast_unsigned()) + events.wire_len(prev_kv)
 }
 
 fn put_events(out: &mut BytesMut, header: &Header, watch_id: i64, events: &Events, prev_kv: bool) {

@@ -101,7 +101,7 @@ fn path(value: &str) -> Result<std::path::PathBuf, String> {
     Ok(value.into())
 }
 
-fn show_path(path: &std::path::PathBuf) -> String {
+fn show_path(path: &std::path::Path) -> String {
     path.display().to_string()
 }
 
@@ -115,8 +115,8 @@ fn one_of<const N: usize>(value: &str, allowed: [&str; N]) -> Result<String, Str
 
 flags! {
     "name" Member "Human-readable name for this member.": name, text, String::clone;
-    "data-dir" Member "Path to the data directory (empty: '${name}.etcd').": data_dir, path, show_path;
-    "wal-dir" Member "Path to the dedicated wal directory.": wal_dir, path, show_path;
+    "data-dir" Member "Path to the data directory (empty: '${name}.etcd').": data_dir, path, |dir: &std::path::PathBuf| show_path(dir);
+    "wal-dir" Member "Path to the dedicated wal directory.": wal_dir, path, |dir: &std::path::PathBuf| show_path(dir);
     "snapshot-count" Member "Number of committed transactions to trigger a snapshot to disk.": snapshot_count, number, u64::to_string;
     "snapshot-catchup-entries" Member "Number of entries for a slow follower to catch up after compacting the raft storage entries.": snapshot_catchup_entries, number, u64::to_string;
     "heartbeat-interval" Member "Time (in milliseconds) of a heartbeat interval.": heartbeat, millis, |d: &std::time::Duration| d.as_millis().to_string();

@@ -109,9 +109,9 @@ fn parse_flags(
         let value = match value {
             Some(value) => value,
             None if flag.boolean => "true".into(),
-            None => arguments.next().ok_or_else(|| {
-                ConfigError::Usage(format!("flag needs an argument: -{name}"))
-            })?,
+            None => arguments
+                .next()
+                .ok_or_else(|| ConfigError::Usage(format!("flag needs an argument: -{name}")))?,
         };
         set(flag, config, &value).map_err(|why| {
             ConfigError::Usage(format!("invalid value {value:?} for flag -{name}: {why}"))

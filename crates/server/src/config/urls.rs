@@ -140,7 +140,10 @@ mod tests {
 
     #[test]
     fn urls_follow_etcds_rules() {
-        assert_eq!(Url::parse("http://127.0.0.1:2379").expect("url").to_string(), "http://127.0.0.1:2379");
+        assert_eq!(
+            Url::parse("http://127.0.0.1:2379").expect("url").to_string(),
+            "http://127.0.0.1:2379"
+        );
         assert_eq!(Url::parse("http://:2379").expect("url").address(), "0.0.0.0:2379");
         for (bad, why) in [
             ("127.0.0.1:2379", "scheme"),
@@ -158,7 +161,8 @@ mod tests {
 
     #[test]
     fn initial_clusters_join_repeated_names() {
-        let cluster = InitialCluster::parse("b=http://h:2,a=http://h:1,b=http://h:3").expect("cluster");
+        let cluster =
+            InitialCluster::parse("b=http://h:2,a=http://h:1,b=http://h:3").expect("cluster");
         assert_eq!(cluster.members.len(), 2);
         assert_eq!(cluster.members["b"].len(), 2);
         assert!(InitialCluster::parse("http://h:1").is_err());

@@ -38,7 +38,10 @@ impl Sender {
 pub(crate) struct Receiver(mpsc::Receiver<Result<Bytes, Status>>);
 
 impl Receiver {
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Status>>> {
         self.0.poll_recv(cx)
     }
 }

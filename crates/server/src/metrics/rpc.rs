@@ -52,7 +52,9 @@ impl Rpcs {
     }
 
     pub(super) fn write(&self, text: &mut String) {
-        text.push_str("# HELP grpc_server_started_total Total number of RPCs started on the server.\n");
+        text.push_str(
+            "# HELP grpc_server_started_total Total number of RPCs started on the server.\n",
+        );
         text.push_str("# TYPE grpc_server_started_total counter\n");
         for (method, counts) in METHODS.iter().zip(&self.0) {
             let labels = labels(method);

@@ -40,20 +40,21 @@ fn open_blocking(config: &Config, metrics: Arc<WalMetrics>) -> Result<Storage, S
     for dir in [&snap_dir, wal_dir.parent().unwrap_or(&data_dir)] {
         OsFs.create_dir_all(dir, DIR_MODE).map_err(|source| data_dir_error(dir, source))?;
     }
-    let backend = Backend::open(&snap_dir.join("db"), &budget.backend()).map_err(|error| {
-        match error {
-            etcdrs_backend::OpenError::Locked { .. } => StartError::InUse { path: data_dir.clone() },
+    let backend =
+        Backend::open(&snap_dir.join("db"), &budget.backend()).map_err(|error| match error {
+            etcdrs_backend::OpenError::Locked { .. } => {
+                StartError::InUse { path: data_dir.clone() }
+            }
             error => StartError::Backend(error),
-        }
-    })?;
+        })?;
     let (member, cluster) = bootstrap(config, &backend, &wal_dir)?;
     let election_ms = u64::try_from(config.election.as_millis()).unwrap_or(u64::MAX);
-    let request_timeout_ms = u64::try_from(config.request_timeout().as_millis()).unwrap_or(u64::MAX);
+    let request_timeout_ms =
+        u64::try_from(config.request_timeout().as_millis()).unwrap_or(u64::MAX);
     let options = apply::Options {
         store: etcdrs_mvcc::Options {
             value_cache_bytes: budget.values,
             event_ring_bytes: budget.ring,
-            ..Default::default()
         },
         lease: etcdrs_lease::Options {
             min_ttl_seconds: min_ttl_seconds(election_ms),
@@ -85,6 +86,7 @@ fn open_blocking(config: &Config, metrics: Arc<WalMetrics>) -> Result<Storage, S
         log_cache_bytes_max: budget.log,
         snaps_max: config.snapshots_max,
         wals_max: config.wals_max,
+        warn_apply: config.warn_apply,
         wal: wal::Options { sync: !config.no_fsync, observer: metrics, ..wal::Options::default() },
     };
     Ok(Storage { machine, raft })
@@ -141,8 +143,7 @@ fn check_initial_cluster(config: &Config) -> Result<(), StartError> {
     if config.initial_cluster.is_empty() {
         return Ok(());
     }
-    let cluster =
-        InitialCluster::parse(&config.initial_cluster).map_err(StartError::Bootstrap)?;
+    let cluster = InitialCluster::parse(&config.initial_cluster).map_err(StartError::Bootstrap)?;
     let Some(own) = cluster.members.get(&config.name) else {
         return Err(StartError::Bootstrap(format!(
             "couldn't find local name {:?} in the initial cluster configuration",
