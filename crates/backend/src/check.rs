@@ -1,28 +1,33 @@
-//! Reads back what RocksDB says it runs with.
+//! Looks at the files of a database directory.
 
-use std::fs;
+use std::io;
 use std::path::Path;
+
+use etcdrs_platform::{Fs as _, OsFs};
 
 use crate::OpenError;
 
 /// Refuses a database whose newest options file does not say that flushes are atomic.
 pub(crate) fn atomic_flush(dir: &Path) -> Result<(), OpenError> {
     let io = |source| OpenError::Io { path: dir.to_owned(), source };
-    let mut newest: Option<(u64, std::path::PathBuf)> = None;
-    for entry in fs::read_dir(dir).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        let number = path.file_name().and_then(|name| name.to_str()).and_then(options_number);
-        if let Some(number) = number
-            && newest.as_ref().is_none_or(|(best, _)| number > *best)
-        {
-            newest = Some((number, path));
-        }
+    let names = OsFs.list(dir).map_err(io)?;
+    let numbers = names.iter().filter_map(|entry| options_number(entry.name.to_str()?));
+    let newest = numbers.max().ok_or_else(|| io(io::ErrorKind::NotFound.into()))?;
+    let text = OsFs.read(&dir.join(format!("OPTIONS-{newest:06}"))).map_err(io)?;
+    if says_atomic(&String::from_utf8_lossy(&text)) {
+        Ok(())
+    } else {
+        Err(OpenError::NotAtomic { path: dir.to_owned() })
     }
-    let text = match newest {
-        Some((_, path)) => fs::read_to_string(path).map_err(io)?,
-        None => String::new(),
-    };
-    if says_atomic(&text) { Ok(()) } else { Err(OpenError::NotAtomic { path: dir.to_owned() }) }
+}
+
+/// Refuses a directory that holds no database, before RocksDB leaves files there.
+pub(crate) fn exists(dir: &Path) -> Result<(), OpenError> {
+    let found = OsFs.exists(&dir.join("CURRENT"));
+    if found.map_err(|source| OpenError::Io { path: dir.to_owned(), source })? {
+        return Ok(());
+    }
+    Err(OpenError::Missing { path: dir.to_owned() })
 }
 
 /// The number of a file named `OPTIONS-000012`.

@@ -11,6 +11,12 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
+    /// There is no database, and none was to be made.
+    #[error("no database in {path:?}")]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory holds something that this version does not read.
     #[error("database {path:?} has format {found:?}, this version reads {expected:?}")]
     Format {

@@ -37,5 +37,5 @@ pub use crate::bucket::Bucket;
 pub use crate::error::{Error, OpenError};
 pub use crate::export::Export;
 pub use crate::options::Options;
-pub use crate::rows::{Rows, Scan};
+pub use crate::rows::{Row, Rows, Scan};
 pub use crate::store::{Backend, MemoryUsage, Sizes, Snapshot};

@@ -6,6 +6,9 @@ use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions};
 
 use crate::Error;
 
+/// A key and its value.
+pub type Row<'a> = (&'a [u8], &'a [u8]);
+
 /// Which rows to walk, and how.
 #[derive(Clone, Debug)]
 pub struct Scan<'a> {
@@ -60,7 +63,7 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// If the database cannot be read.
     #[expect(clippy::should_implement_trait, reason = "the row borrows from the walk")]
-    pub fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, Error> {
+    pub fn next(&mut self) -> Result<Option<Row<'_>>, Error> {
         if self.started && self.raw.valid() {
             self.raw.next();
         }

@@ -11,6 +11,7 @@ use rocksdb::{
     WriteBatch, WriteOptions,
 };
 
+use crate::check;
 use crate::options::{self, Shared};
 use crate::{Batch, Bucket, Error, OpenError, Options, Rows, Scan};
 
@@ -63,7 +64,7 @@ impl Backend {
         let backend = Self { inner: Arc::new(Inner { db, shared, path: dir.to_owned() }) };
         backend.check_format(true)?;
         backend.check_families()?;
-        crate::check::atomic_flush(dir)?;
+        check::atomic_flush(dir)?;
         Ok(backend)
     }
 
@@ -72,6 +73,7 @@ impl Backend {
     /// # Errors
     /// See [`OpenError`].
     pub fn open_read_only(dir: &Path, options: &Options) -> Result<Self, OpenError> {
+        check::exists(dir)?;
         let shared = Shared::new(options);
         let mut database = options::database(options, &shared);
         database.create_if_missing(false);

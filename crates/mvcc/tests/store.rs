@@ -240,6 +240,8 @@ fn cp_02_the_reference_example() {
         let mut want = full[left].to_vec();
         want.push((7, false));
         assert_eq!(rows(&backend), want, "compacted at {at}");
+        // Not after the directory, which goes with the fixture.
+        drop(backend);
     }
 }
 
@@ -284,6 +286,7 @@ fn rv_07_the_revision_survives_a_compaction_of_everything() {
 
 #[test]
 fn a_batch_that_was_not_flushed_is_lost_as_a_whole() {
+    // The directory is dropped last, after the databases in it.
     let dir = tempfile::tempdir().unwrap();
     let (live, copy) = (dir.path().join("live"), dir.path().join("copy"));
     let backend = Backend::open(&live, &common::small_backend()).unwrap();

@@ -29,10 +29,11 @@ impl Random {
 
 /// A store in a directory that goes away with it.
 pub struct Fixture {
-    pub dir: tempfile::TempDir,
-    pub options: Options,
     pub store: Store,
     pub leased_keys: Vec<(LeaseId, Bytes)>,
+    pub options: Options,
+    // Last, so that the store closes before its directory goes.
+    pub dir: tempfile::TempDir,
 }
 
 pub fn small_backend() -> etcdrs_backend::Options {
