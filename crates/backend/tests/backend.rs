@@ -1,4 +1,5 @@
 //! The backend against a real directory.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -108,7 +108,7 @@ impl RangeQuery {
     }
 
     /// Whether the pairs are made from the index alone (RG-07).
-    pub(crate) fn from_index(&self) -> bool {
+    pub(crate) fn index_answers(&self) -> bool {
         self.keys_only && self.target != SortTarget::Value
     }
 }

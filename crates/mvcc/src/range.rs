@@ -102,7 +102,7 @@ impl<'q> Collector<'q> {
         found: Version,
         kv: Option<&StoredKv>,
     ) -> Option<StoredKv> {
-        if !self.query.from_index() {
+        if !self.query.index_answers() {
             return kv.cloned();
         }
         key.write(&mut self.key);
@@ -140,7 +140,7 @@ impl<'q> Collector<'q> {
             load(shared, self.cold, &mut self.kvs)?;
             count > self.kvs.len() as i64
         };
-        if self.query.keys_only && !self.query.from_index() {
+        if self.query.keys_only && !self.query.index_answers() {
             self.kvs.iter_mut().for_each(|kv| *kv = kv.without_value());
         }
         Ok(RangeResult { revision: current, kvs: self.kvs, more, count })

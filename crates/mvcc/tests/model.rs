@@ -1,5 +1,6 @@
 //! Random histories against the naive model: every option, every old revision, with compactions,
 //! slices of removal and restarts in between.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Rules of the store one by one. Names give the rule of the reference.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -129,11 +129,8 @@ impl Packed {
 
     /// The strings `from..to`, with the longest prefix.
     fn part(&self, from: usize, to: usize) -> Self {
-        let more = if to - from < 2 {
-            0
-        } else {
-            shared_len(self.suffix(from), self.suffix(to - 1))
-        };
+        let more =
+            if to - from < 2 { 0 } else { shared_len(self.suffix(from), self.suffix(to - 1)) };
         let total = self.ends[to - 1] as usize - self.begin(from) - (to - from) * more;
         let mut part = Self {
             prefix: [self.prefix(), &self.suffix(from)[..more]].concat().into(),
