@@ -132,3 +132,33 @@ async fn row_010_health_service() {
     assert_eq!(answer.status, 1, "SERVING");
     expect_error(check("nope").await, (Code::NotFound, "unknown service"));
 }
+
+#[tokio::test]
+async fn row_010_health_watch() {
+    use etcdrs_proto::health::{HealthCheckRequest, HealthCheckResponse};
+    let (_s, c) = fresh().await;
+    for (service, status) in [("", 1), ("nope", 3)] {
+        let request = HealthCheckRequest { service: service.into() };
+        let body = request.encode_to_vec().into();
+        let stream = raw::server_stream(&c.channel, "/grpc.health.v1.Health/Watch", body).await;
+        let first = stream.unwrap().message().await.unwrap().unwrap();
+        assert_eq!(HealthCheckResponse::decode(first).unwrap().status, status, "{service}");
+    }
+}
+
+/// Ours only: tools such as grpcurl find the services without our files.
+#[tokio::test]
+async fn reflection_lists_the_services() {
+    let (s, c) = fresh().await;
+    if Difference::NoReflection.applies(s.flavour()) {
+        return;
+    }
+    let list_services = Bytes::from_static(&[0x3a, 1, b'*']);
+    let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let stream = raw::server_stream(&c.channel, path, list_services).await;
+    let answer = stream.unwrap().message().await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&answer);
+    for service in ["etcdserverpb.KV", "etcdserverpb.Watch", "v3lockpb.Lock"] {
+        assert!(text.contains(service), "no {service} in {text:?}");
+    }
+}

@@ -4,7 +4,7 @@
 
 use etcdrs_tests::differential;
 
-const STEPS: usize = 1500;
+const STEPS: usize = 2500;
 
 async fn seed(seed: u64) {
     match differential::run_fresh(seed, STEPS).await {

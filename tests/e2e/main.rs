@@ -5,3 +5,4 @@ mod bad_input;
 mod bad_start;
 mod durability;
 mod history;
+mod stop;
