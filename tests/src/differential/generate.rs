@@ -13,7 +13,7 @@ pub const MAX_TXN_OPS: usize = 6;
 /// No lease of a run may expire in it: the moment of expiry is not part of an answer.
 const LONG_TTL_SECONDS: i64 = 5000;
 
-const KEYS: [&[u8]; 16] = [
+pub(super) const KEYS: [&[u8]; 16] = [
     b"a",
     b"aa",
     b"ab",
@@ -31,7 +31,8 @@ const KEYS: [&[u8]; 16] = [
     b"\xff",
     b"\xff\xff",
 ];
-const ENDS: [&[u8]; 10] = [b"", b"\0", b"b", b"c", b"k/", b"k0", b"m", b"z", b"a", b"\xff\xff"];
+pub(super) const ENDS: [&[u8]; 10] =
+    [b"", b"\0", b"b", b"c", b"k/", b"k0", b"m", b"z", b"a", b"\xff\xff"];
 const VALUES: [&[u8]; 8] = [b"", b"1", b"2", b"10", b"x", b"y", b"yy", b"\xff\0"];
 const LEASES: [i64; 5] = [1, 2, 3, -4, i64::MAX];
 
