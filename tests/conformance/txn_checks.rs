@@ -59,6 +59,12 @@ async fn row_047_tx_02_both_branches_are_checked() {
         expect_error(c.try_txn(txn(vec![], vec![], vec![op.clone()])).await, expected);
         expect_error(c.try_txn(then(vec![nest(vec![op])])).await, expected);
     }
+    // Overlaps are looked for when every operation of every level has passed.
+    let twice = nest(vec![put("p", "").op(), put("p", "").op()]);
+    let late = pb::PutRequest { ignore_value: true, ..put("a", "v") };
+    expect_error(c.try_txn(then(vec![twice.clone(), late.op()])).await, errors::VALUE_PROVIDED);
+    let other_branch = txn(vec![], vec![twice], vec![get("").op()]);
+    expect_error(c.try_txn(other_branch).await, errors::EMPTY_KEY);
     assert_eq!(c.revision().await, 1);
 }
 

@@ -231,6 +231,31 @@ async fn row_083_wa_17_prev_kv() {
     assert_eq!(previous(&w.events(1).await), [None], "the previous version is compacted");
 }
 
+/// The previous value is that of the revision before, whatever happened inside the revision.
+#[tokio::test]
+async fn row_083_wa_17_prev_kv_of_a_key_changed_twice_in_a_revision() {
+    let (_s, mut c) = fresh().await;
+    c.put("k", "before").await;
+    let mut live = c.watch();
+    let create = |start_revision| pb::WatchCreateRequest {
+        prev_kv: true,
+        ..watching::on_all(start_revision)
+    };
+    live.create(create(0)).await;
+    let put_both = then(vec![put("k", "within").op(), put("new", "within").op()]);
+    let delete_both = then(vec![delete("k").op(), delete("new").op()]);
+    c.txn(then(vec![put_both.op(), delete_both.op()])).await;
+    let mut past = c.watch();
+    past.create(create(3)).await;
+    let before = || Some(Bytes::from_static(b"before"));
+    for w in [&mut live, &mut past] {
+        let events = w.events(4).await;
+        let previous: Vec<_> =
+            events.iter().map(|e| e.prev_kv.as_ref().map(|kv| kv.value.clone())).collect();
+        assert_eq!(previous, [before(), None, before(), None]);
+    }
+}
+
 /// V46.
 #[tokio::test]
 async fn row_084_wa_18_filters() {
