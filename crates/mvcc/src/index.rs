@@ -4,6 +4,7 @@
 //! known in O(log n). Keys lie packed in their node, without the prefix they share.
 
 mod build;
+mod cursor;
 mod packed;
 mod slot;
 mod tree;

@@ -69,7 +69,9 @@ struct Restored {
 /// Groups the rows of one key and hands them to the builder.
 struct Restorer {
     builder: Builder,
-    open: Option<(Vec<u8>, Slot)>,
+    /// The key whose rows are being read; empty before the first.
+    key: Vec<u8>,
+    slot: Option<Slot>,
     newest: Revision,
     leased_keys: Vec<(LeaseId, Bytes)>,
 }
@@ -78,7 +80,8 @@ impl Restorer {
     fn new() -> Self {
         Self {
             builder: Builder::default(),
-            open: None,
+            key: Vec::new(),
+            slot: None,
             newest: Revision::default(),
             leased_keys: Vec::new(),
         }
@@ -100,20 +103,22 @@ impl Restorer {
 
     fn add(&mut self, key: &[u8], change: Change) {
         self.newest = self.newest.max(change.revision);
-        match &mut self.open {
-            Some((open, slot)) if open == key => slot.apply(change),
+        match &mut self.slot {
+            Some(slot) if self.key == key => slot.apply(change),
             _ => {
                 self.close();
-                self.open = Some((key.to_vec(), Slot::new(change)));
+                self.key.clear();
+                self.key.extend_from_slice(key);
+                self.slot = Some(Slot::new(change));
             }
         }
     }
 
     fn close(&mut self) {
-        let Some((key, slot)) = self.open.take() else { return };
+        let Some(slot) = self.slot.take() else { return };
         if let Some(meta) = slot.meta().filter(|meta| meta.lease.is_some()) {
-            self.leased_keys.push((meta.lease, Bytes::copy_from_slice(&key)));
+            self.leased_keys.push((meta.lease, Bytes::copy_from_slice(&self.key)));
         }
-        self.builder.push(key, slot);
+        self.builder.push(&self.key, slot);
     }
 }

@@ -12,7 +12,8 @@ const INNER_FILL: usize = INNER_MAX - 4;
 /// Takes keys in ascending order.
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
-    keys: Vec<Vec<u8>>,
+    /// Keys and slots of the leaf that is being filled.
+    keys: Packed,
     slots: Vec<Slot>,
     leaves: Vec<Leaf>,
     /// Before each leaf but the first.
@@ -22,7 +23,7 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    pub(crate) fn push(&mut self, key: Vec<u8>, slot: Slot) {
+    pub(crate) fn push(&mut self, key: &[u8], slot: Slot) {
         if self.keys.len() == LEAF_FILL {
             self.close_leaf();
         }
@@ -33,7 +34,7 @@ impl Builder {
     }
 
     fn close_leaf(&mut self) {
-        let keys = Packed::from_sorted(&self.keys);
+        let keys = self.keys.tightened();
         if let Some(left) = self.leaves.last() {
             self.separators.push(separator(&left.keys, &keys));
         }
@@ -45,7 +46,7 @@ impl Builder {
     }
 
     pub(crate) fn finish(mut self) -> Tree {
-        if self.keys.is_empty() && self.leaves.is_empty() {
+        if self.keys.len() == 0 && self.leaves.is_empty() {
             return Tree::default();
         }
         self.close_leaf();
@@ -60,12 +61,13 @@ impl Builder {
             let mut above_separators = Vec::new();
             for (number, nodes) in level.chunks(INNER_FILL).enumerate() {
                 let begin = number * INNER_FILL;
-                let inside = &separators[begin..begin + nodes.len() - 1];
+                let mut inside = Packed::default();
+                separators[begin..begin + nodes.len() - 1].iter().for_each(|key| inside.push(key));
                 if number > 0 {
                     above_separators.push(separators[begin - 1].clone());
                 }
                 let inner = Inner {
-                    separators: Packed::from_sorted(inside),
+                    separators: inside.tightened(),
                     children: nodes.iter().map(|&(node, _)| node).collect(),
                     live: nodes.iter().map(|&(_, live)| live).collect(),
                 };

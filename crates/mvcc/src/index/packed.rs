@@ -87,7 +87,11 @@ impl Packed {
 
     /// Appends `key`, which is larger than all others.
     pub(crate) fn push(&mut self, key: &[u8]) {
-        self.insert(self.len(), key);
+        if !key.starts_with(&self.prefix) {
+            self.rebase(key);
+        }
+        self.bytes.extend_from_slice(&key[self.prefix.len()..]);
+        self.ends.push(narrow(self.bytes.len()));
     }
 
     pub(crate) fn remove(&mut self, position: usize) {
@@ -144,17 +148,6 @@ impl Packed {
         part
     }
 
-    fn assign(&mut self, all: &[Vec<u8>], prefix_len: usize) {
-        let total: usize = all.iter().map(|key| key.len() - prefix_len).sum();
-        self.prefix = all.first().map_or_else(Box::default, |key| key[..prefix_len].into());
-        self.bytes = Vec::with_capacity(total);
-        self.ends = Vec::with_capacity(all.len());
-        for key in all {
-            self.bytes.extend_from_slice(&key[prefix_len..]);
-            self.ends.push(narrow(self.bytes.len()));
-        }
-    }
-
     /// Takes the strings from `at` on away, as a list of their own. Both get the longest prefix.
     pub(crate) fn split_off(&mut self, at: usize) -> Self {
         let right = self.part(at, self.len());
@@ -162,20 +155,25 @@ impl Packed {
         right
     }
 
-    /// The strings `all`, which are sorted.
-    pub(crate) fn from_sorted(all: &[Vec<u8>]) -> Self {
-        let mut packed = Self::default();
-        packed.assign(all, common_len(all));
-        packed
+    /// The strings with the longest prefix and without spare room.
+    pub(crate) fn tightened(&self) -> Self {
+        if self.len() == 0 { Self::default() } else { self.part(0, self.len()) }
+    }
+
+    /// Forgets all strings and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.prefix = Box::default();
+        self.bytes.clear();
+        self.ends.clear();
     }
 
     /// Appends the strings of `other`, which are all larger.
     pub(crate) fn append(&mut self, other: &Self) {
-        let all: Vec<Vec<u8>> = (0..self.len())
-            .map(|position| self.get(position))
-            .chain((0..other.len()).map(|position| other.get(position)))
-            .collect();
-        self.assign(&all, common_len(&all));
+        let mut all = Self::default();
+        for part in [&*self, other] {
+            (0..part.len()).for_each(|position| all.push(&part.get(position)));
+        }
+        *self = all.tightened();
     }
 
     /// Heap memory, bytes.
@@ -209,14 +207,6 @@ pub(crate) fn shared_len(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Bytes that all of the sorted `keys` begin with; 0 for fewer than two.
-fn common_len(keys: &[Vec<u8>]) -> usize {
-    match keys {
-        [first, .., last] => shared_len(first, last),
-        _ => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,8 +228,7 @@ mod tests {
             packed.insert(at, key.as_bytes());
         }
         check(&packed, &["/a/a", "/a/c", "/a/e"]);
-        let all: Vec<_> = (0..packed.len()).map(|position| packed.get(position)).collect();
-        let mut packed = Packed::from_sorted(&all);
+        let mut packed = packed.tightened();
         assert_eq!(packed.prefix(), b"/a/");
         check(&packed, &["/a/a", "/a/c", "/a/e"]);
         assert_eq!(packed.search(b"/a"), Err(0));

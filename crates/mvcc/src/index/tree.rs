@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use etcdrs_types::{KeyRange, RangeEnd};
 
+use super::cursor::Cursor;
 use super::packed::{ITEMS_STEP, Packed};
 use super::slot::{Change, Dropped, Slot};
 use crate::StoredKv;
@@ -58,9 +59,9 @@ pub(super) struct Inner {
 
 /// The way from the root to a leaf: inner nodes and the child taken in each.
 #[derive(Clone, Copy, Debug, Default)]
-struct Path {
-    steps: [(u32, u32); HEIGHT_MAX],
-    leaf: u32,
+pub(super) struct Path {
+    pub(super) steps: [(u32, u32); HEIGHT_MAX],
+    pub(super) leaf: u32,
 }
 
 /// A key in the parts it is stored in.
@@ -506,77 +507,6 @@ impl Inner {
             live: self.live.split_off(at),
         };
         (up, right)
-    }
-}
-
-/// A place between keys. Valid until the tree changes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cursor {
-    path: Path,
-    position: usize,
-}
-
-impl Cursor {
-    /// The position in the leaf, if a key stands there.
-    fn position(&self, tree: &Tree) -> Option<usize> {
-        (self.position < tree.leaves[self.path.leaf as usize].slots.len()).then_some(self.position)
-    }
-
-    fn key<'t>(&self, tree: &'t Tree) -> KeyParts<'t> {
-        let keys = &tree.leaves[self.path.leaf as usize].keys;
-        KeyParts { prefix: keys.prefix(), suffix: keys.suffix(self.position) }
-    }
-
-    /// The key at the cursor, which stands before one.
-    pub(crate) fn first_key(&self, tree: &Tree) -> Vec<u8> {
-        self.key(tree).to_vec()
-    }
-
-    /// The start of the leaf after this one.
-    fn next_leaf(&self, tree: &Tree) -> Option<Self> {
-        let mut path = self.path;
-        let level = (0..tree.height).rev().find(|&level| {
-            let (node, child) = path.steps[level];
-            (child as usize) + 1 < tree.inners[node as usize].children.len()
-        })?;
-        path.steps[level].1 += 1;
-        let (node, child) = path.steps[level];
-        let mut node = tree.inners[node as usize].children[child as usize];
-        for step in &mut path.steps[level + 1..tree.height] {
-            *step = (node, 0);
-            node = tree.inners[node as usize].children[0];
-        }
-        path.leaf = node;
-        Some(Self { path, position: 0 })
-    }
-
-    /// Hands the keys of this leaf that lie before the end of `range` to `each`, which says
-    /// whether to go on. Returns where to go on, or `None` when the range or `each` is done.
-    pub(crate) fn visit_leaf<'t>(
-        mut self,
-        tree: &'t Tree,
-        range: &KeyRange,
-        mut each: impl FnMut(KeyParts<'t>, &'t Slot) -> bool,
-    ) -> Option<Self> {
-        let leaf = &tree.leaves[self.path.leaf as usize];
-        let len = leaf.slots.len();
-        let end = match &range.end {
-            RangeEnd::Unbounded => len,
-            RangeEnd::Before(end) => leaf.keys.search(end).unwrap_or_else(|position| position),
-            RangeEnd::Single => match leaf.keys.search(&range.start) {
-                Ok(position) => position + 1,
-                Err(_) => 0,
-            },
-        };
-        while self.position < end {
-            let key =
-                KeyParts { prefix: leaf.keys.prefix(), suffix: leaf.keys.suffix(self.position) };
-            if !each(key, &leaf.slots[self.position]) {
-                return None;
-            }
-            self.position += 1;
-        }
-        if end < len { None } else { self.next_leaf(tree) }
     }
 }
 

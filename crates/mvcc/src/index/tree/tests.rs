@@ -142,7 +142,7 @@ fn built_at_once_equals_built_by_hand() {
             model.insert(key(n), true);
         }
         for (main, key) in model.keys().enumerate() {
-            builder.push(key.clone(), Slot::new(put(main as i64 + 2)));
+            builder.push(key, Slot::new(put(main as i64 + 2)));
         }
         let mut tree = builder.finish();
         let mut random = Random(n);
