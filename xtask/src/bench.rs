@@ -147,11 +147,12 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
 fn parse(root: &Path, args: &[String]) -> anyhow::Result<Option<Options>> {
     let default_reference =
         std::env::var_os("ETCD_BIN").map_or_else(|| root.join(".testenv/bin/etcd"), PathBuf::from);
+    let quick = args.iter().any(|a| a == "--quick");
     let mut options = Options {
         rows: ROWS.iter().collect(),
-        rounds: 5,
-        quick: false,
-        keys: 1_000_000,
+        rounds: if quick { 1 } else { 5 },
+        quick,
+        keys: if quick { 100_000 } else { 1_000_000 },
         out: root.join("bench-report.html"),
         server: None,
         reference: default_reference,
@@ -163,7 +164,7 @@ fn parse(root: &Path, args: &[String]) -> anyhow::Result<Option<Options>> {
         match arg.as_str() {
             "--rows" => options.rows = select(value()?)?,
             "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
-            "--quick" => (options.quick, options.keys, options.rounds) = (true, 100_000, 1),
+            "--quick" => {}
             "--keys" => options.keys = value()?.parse().context("--keys")?,
             "--out" => options.out = value()?.into(),
             "--server" => options.server = Some(value()?.into()),

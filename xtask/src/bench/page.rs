@@ -148,7 +148,9 @@ fn curve(report: &Value) -> Vec<(f64, f64)> {
     let classes = report["classes"].as_array().into_iter().flatten();
     let mut curves = classes.filter_map(|c| c["latency"]["curve"].as_array());
     let points = curves.next_back().into_iter().flatten();
-    points.filter_map(|p| Some((rarity(p[0].as_f64()?), p[1].as_f64()?))).collect()
+    let points = points.filter_map(|p| Some((p[0].as_f64()?, p[1].as_f64()?)));
+    // Beyond that a run has too few operations to say anything.
+    points.filter(|(percentile, _)| *percentile <= 99.99).map(|(p, ms)| (rarity(p), ms)).collect()
 }
 
 fn decades() -> Vec<(f64, String)> {
