@@ -35,10 +35,13 @@ fn merge<T>(
 ) -> Result<(), Failure> {
     let Some(text) = env(name).filter(|text| !text.is_empty()) else { return Ok(()) };
     if flag.is_some() {
-        return Err(Failure::error(format!(
-            "conflicting environment variable {name:?} is shadowed by corresponding command-line \
-             flag (either unset environment variable or disable flag)"
-        )));
+        // Logged like other fatal things, not told like an error.
+        eprintln!(
+            "{{\"level\":\"fatal\",\"msg\":\"conflicting environment variable is shadowed by \
+             corresponding command-line flag (either unset environment variable or disable \
+             flag))\",\"environment-variable\":\"{name}\"}}"
+        );
+        return Err(Failure::silent());
     }
     *flag = read(&text);
     Ok(())

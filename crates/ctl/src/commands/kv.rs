@@ -19,14 +19,24 @@ use crate::session::Session;
 const RANGE_DELETE_DELAY: Duration = Duration::from_secs(2);
 
 pub(super) async fn put(global: Global, args: PutArgs) -> Result<(), Failure> {
-    let request = put_request(args)?;
+    let request = put_request(args, read_stdin)?;
     let session = Session::new(global)?;
     let response = session.client().await?.put(request).await?;
     session.printer.show(&Answer::Put(&response))
 }
 
-/// The request of a put, whose value may come from standard input.
-pub(super) fn put_request(args: PutArgs) -> Result<pb::PutRequest, Failure> {
+/// All of standard input.
+fn read_stdin() -> Result<Vec<u8>, Failure> {
+    let mut value = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut value)?;
+    Ok(value)
+}
+
+/// The request of a put; `rest` gives a value that is not among the words.
+pub(super) fn put_request(
+    args: PutArgs,
+    rest: impl FnOnce() -> Result<Vec<u8>, Failure>,
+) -> Result<pb::PutRequest, Failure> {
     const USAGE: &str = "put command needs 1 argument and input from stdin or 2 arguments";
     let Some(key) = args.args.first() else { return Err(Failure::bad_args(USAGE)) };
     if args.ignore_value && args.args.len() > 1 {
@@ -37,8 +47,7 @@ pub(super) fn put_request(args: PutArgs) -> Result<pb::PutRequest, Failure> {
         _ if args.ignore_value => Bytes::new(),
         Some(value) => bytes(value),
         None => {
-            let mut value = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut value)?;
+            let value = rest()?;
             if value.is_empty() {
                 return Err(Failure::bad_args(USAGE));
             }

@@ -53,7 +53,10 @@ async fn save(client: &Client, endpoint: &str, path: &Path) -> Result<String, St
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         format!("could not {what} {} ({error})", part.display())
     };
-    let file = fs.open(&part, Open::Create(PERMISSIONS)).map_err(|error| failed("open", &error))?;
+    let file = fs.open(&part, Open::Create(PERMISSIONS)).map_err(|error| {
+        let why = go::io_error(&error);
+        failed("open", &format!("open {}: {why}", part.display()))
+    })?;
     log("created temporary db file", &[("path", &part.display().to_string())]);
     let outcome = async {
         log("fetching snapshot", &[("endpoint", endpoint)]);

@@ -113,7 +113,8 @@ fn operands(text: &[u8]) -> Operands {
     let mut parts = || {
         let (key, rest) = literal(text)?;
         read.key = key;
-        let rest = rest.trim_ascii_start().strip_prefix(b")")?.trim_ascii_start();
+        let rest = rest.strip_prefix(b")").filter(|rest| rest.starts_with(b" "))?;
+        let rest = rest.trim_ascii_start();
         let end = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
         read.op = rest[..end].to_vec();
         let (value, _) = literal(&rest[end..])?;
@@ -153,7 +154,8 @@ async fn op(line: &[u8]) -> Result<pb::RequestOp, Failure> {
     let parsed: TxnLine = parse_line(&words).ok_or_else(invalid)?;
     let request = match parsed.op {
         TxnOp::Get(args) => Request::RequestRange(kv::get_request(&args)?),
-        TxnOp::Put(args) => Request::RequestPut(kv::put_request(args)?),
+        // What is left of the input is the rest of the transaction and no value.
+        TxnOp::Put(args) => Request::RequestPut(kv::put_request(args, || Ok(Vec::new()))?),
         TxnOp::Del(args) => {
             let request = kv::del_request(&args)?;
             kv::warn_of_range(&args).await;

@@ -71,9 +71,10 @@ fn plan(flags: WatchArgs) -> Result<Plan, Failure> {
         }
         [key] if flags.prefix => (key.clone(), prefix_end(key)),
         [key] => (key.clone(), Bytes::new()),
-        [_, _] if flags.prefix => return Err(Failure::bad_args(PREFIX_AND_END)),
-        [key, end] => (key.clone(), end.clone()),
-        _ => return Err(Failure::bad_args("bad number of arguments")),
+        [_, _, ..] if flags.prefix => return Err(Failure::bad_args(PREFIX_AND_END)),
+        // Words behind the second mean nothing to etcdctl either.
+        [key, end, ..] => (key.clone(), end.clone()),
+        [] => return Err(Failure::bad_args("bad number of arguments")),
     };
     let request = pb::WatchCreateRequest {
         key,
@@ -194,6 +195,19 @@ async fn interactive(global: Global, progress_notify: bool) -> Result<(), Failur
     }
 }
 
+/// Two dashes stand before the command to run; ones before the key only end the flags and are
+/// taken out.
+fn without_key_separator(words: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let dashes = words.iter().position(|word| word == b"--").unwrap_or(words.len());
+    let (before, after) = words.split_at(dashes);
+    match parse_line(before) {
+        Some(WatchLine { watch }) if watch.args.is_empty() => {
+            before.iter().chain(after.iter().skip(1)).cloned().collect()
+        }
+        _ => words.to_vec(),
+    }
+}
+
 /// The watch of an interactive line; `None` if it is refused, which has been said.
 fn line_plan(
     words: &[Vec<u8>],
@@ -207,12 +221,8 @@ fn line_plan(
         eprintln!("Invalid command {shown} (command type or key is not provided)");
         return Ok(None);
     }
-    // Between the first word and the key a lone `--` is allowed.
-    let words = match &words[1..] {
-        [dashes, rest @ ..] if dashes == b"--" => rest,
-        words => words,
-    };
-    let Some(WatchLine { watch: mut flags }) = parse_line(words) else {
+    let words = without_key_separator(&words[1..]);
+    let Some(WatchLine { watch: mut flags }) = parse_line(&words) else {
         eprintln!("Invalid command {shown} (unknown flag)");
         return Ok(None);
     };

@@ -2,32 +2,30 @@
 
 use std::time::Duration;
 
+/// A number of nanoseconds in a unit, exactly, without zeros at the end.
+fn decimal(nanos: u128, unit: u128, name: &str) -> String {
+    let digits = unit.ilog10() as usize;
+    let (whole, rest) = (nanos / unit, nanos % unit);
+    let rest = format!("{rest:0digits$}");
+    let rest = rest.trim_end_matches('0');
+    let dot = if rest.is_empty() { "" } else { "." };
+    format!("{whole}{dot}{rest}{name}")
+}
+
 /// Writes a duration as Go does: `0s`, `1.5µs`, `12.3ms`, `1m30.5s`, `2h0m0s`.
 pub(crate) fn format_duration(duration: Duration) -> String {
+    const SECOND: u128 = 1_000_000_000;
+    const MINUTE: u128 = 60 * SECOND;
     let nanos = duration.as_nanos();
-    let fraction = |unit: u128, name: &str| {
-        let digits = unit.ilog10() as usize;
-        let (whole, rest) = (nanos / unit, nanos % unit);
-        let rest = format!("{rest:0digits$}");
-        let rest = rest.trim_end_matches('0');
-        let dot = if rest.is_empty() { "" } else { "." };
-        format!("{whole}{dot}{rest}{name}")
-    };
     match nanos {
         0 => "0s".to_owned(),
         1..1_000 => format!("{nanos}ns"),
-        1_000..1_000_000 => fraction(1_000, "µs"),
-        1_000_000..1_000_000_000 => fraction(1_000_000, "ms"),
+        1_000..1_000_000 => decimal(nanos, 1_000, "µs"),
+        1_000_000..SECOND => decimal(nanos, 1_000_000, "ms"),
         _ => {
-            let seconds = duration.as_secs();
-            let rest = Duration::new(seconds % 60, duration.subsec_nanos());
-            let rest = match rest.as_secs() {
-                // Below a second Go would change the unit; behind minutes it does not.
-                0 => format!("{}s", rest.as_secs_f64()),
-                _ => format_duration(rest),
-            };
-            match (seconds / 3600, seconds / 60 % 60) {
-                (0, 0) => fraction(1_000_000_000, "s"),
+            let rest = decimal(nanos % MINUTE, SECOND, "s");
+            match (nanos / MINUTE / 60, nanos / MINUTE % 60) {
+                (0, 0) => rest,
                 (0, minutes) => format!("{minutes}m{rest}"),
                 (hours, minutes) => format!("{hours}h{minutes}m{rest}"),
             }
