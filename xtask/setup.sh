@@ -67,7 +67,7 @@ rocksdb_dir() {
 # Compiles librocksdb.a by building librocksdb-sys, at the version of Cargo.lock, in a throw-away
 # package outside the clone, where .cargo/config.toml does not point at the library to be made.
 build_rocksdb() { # destination folder
-  local work=$1/build sys pid status=0
+  local work=$1/build sys status=0
   sys=$(locked_version librocksdb-sys)
   mkdir -p "$work/src"
   : >"$work/src/lib.rs"
@@ -80,11 +80,14 @@ build_rocksdb() { # destination folder
 
   say "compiling RocksDB ($sys): 10-20 minutes on two cores, once per machine"
   say "log: $work/log"
-  (cd "$work" && exec env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC ROCKSDB_COMPILE=1 \
+  (cd "$work" && exec setsid env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC ROCKSDB_COMPILE=1 \
     CARGO_TARGET_DIR="$work/target" cargo build --release -p librocksdb-sys) >"$work/log" 2>&1 &
-  pid=$!
+  pid=$! # global, for the trap
+  # An interrupted setup takes the build with it, all the compilers included: they are its group.
+  trap 'kill -- "-$pid" 2>/dev/null || true' EXIT
   show_progress "$pid" "$work/target"
   wait "$pid" || status=$?
+  trap - EXIT
   if [ "$status" != 0 ]; then tail -n 30 "$work/log" >&2; die "compiling RocksDB failed"; fi
 
   local built
