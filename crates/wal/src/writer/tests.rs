@@ -31,6 +31,11 @@ fn save(writer: &Writer, batch: Batch) -> Result<(), WriteError> {
     told.recv().unwrap()
 }
 
+/// Waits for the writer's thread; a test that would hang fails instead.
+fn wait(event: &Receiver<()>) {
+    event.recv_timeout(Duration::from_secs(60)).unwrap();
+}
+
 /// Holds the thread after each sync until the test lets it go.
 struct Gate {
     synced: Mutex<Sender<()>>,
@@ -67,12 +72,12 @@ fn what_queues_up_during_a_sync_shares_the_next_one() {
         writer.submit(one(index), move |outcome| tell.send((index, outcome.is_ok())).unwrap());
     };
     submit(1);
-    has_synced.recv().unwrap();
+    wait(&has_synced);
     let writes = fs.writes();
     (2..=20).for_each(submit);
     assert!(told.try_recv().is_err(), "nobody is told before the sync has ended");
     let_go.send(()).unwrap();
-    has_synced.recv().unwrap();
+    wait(&has_synced);
     drop(let_go);
     let order: Vec<_> = told.iter().take(20).collect();
     assert_eq!(order, (1..=20).map(|index| (index, true)).collect::<Vec<_>>());
@@ -95,7 +100,7 @@ fn a_large_queue_is_written_in_bounded_groups() {
         writer.submit(batch, move |outcome| tell.send(outcome.is_ok()).unwrap());
     };
     submit(1);
-    has_synced.recv().unwrap();
+    wait(&has_synced);
     (2..=10).for_each(submit);
     drop(let_go);
     assert_eq!(told.iter().take(10).filter(|is_ok| *is_ok).count(), 10);
@@ -129,9 +134,9 @@ fn an_idle_thread_writes_a_commit_after_a_while() {
     }
     let writer = create(&fs, Options { observer: Arc::new(Wrote(Mutex::new(wrote))), ..small() });
     save(&writer, one(1)).unwrap();
-    has_written.recv().unwrap();
+    wait(&has_written);
     writer.submit_silent(Batch::commit(LogIndex(1)));
-    has_written.recv().unwrap();
+    wait(&has_written);
     let start = StartAt::Mark(SnapshotMark::default());
     let replayed = crate::read_only(&fs, dir(), &start).unwrap();
     assert_eq!(replayed.hard_state.commit, LogIndex(1));
@@ -210,7 +215,7 @@ fn everyone_gets_an_answer_whatever_ends_the_thread() {
         }
     };
     writer.submit(one(1), |_| panic!("a callback of the test"));
-    has_synced.recv().unwrap();
+    wait(&has_synced);
     (2..=5).for_each(|index| writer.submit(one(index), count(&answers)));
     drop(let_go);
     let err = writer.close().unwrap_err();
