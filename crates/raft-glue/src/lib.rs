@@ -26,3 +26,8 @@ pub use crate::error::{ProposeError, ReadError, StartError};
 pub use crate::log_store::LogCacheStats;
 pub use crate::node::{Config, Handle, Node, Status};
 pub use crate::propose::Committed;
+
+/// Compiles the example of README.md.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -12,7 +12,7 @@ use etcdrs_types::limits;
 
 pub use self::flags::{FLAGS, Flag, Group, usage};
 pub use self::load::{ConfigError, Loaded};
-pub use self::urls::{InitialCluster, Url};
+pub use self::urls::{InitialCluster, Url, UrlError};
 
 /// Everything that can be set. [`Config::default`] is what etcd does without a flag.
 #[derive(Clone, Debug, PartialEq)]

@@ -35,3 +35,8 @@ pub use crate::server::{Fatal, Server, StartError};
 
 /// The version told to clients: that of the etcd whose behaviour this server has.
 pub const ETCD_VERSION: &str = "3.7.1";
+
+/// Compiles the example of README.md.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -12,3 +12,8 @@ mod revision;
 pub use crate::ids::{ClusterId, LeaseId, LogIndex, MemberId, Term};
 pub use crate::range::{KeyRange, RangeEnd, prefix_end};
 pub use crate::revision::{REVISION_KEY_BYTES, Revision, TOMBSTONE_KEY_BYTES};
+
+/// Runs the example of README.md.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

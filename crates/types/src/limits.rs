@@ -51,4 +51,5 @@ pub const COMPACTION_BATCH: usize = 1000;
 /// Pause between two slices of a compaction (`--compaction-sleep-interval`).
 pub const COMPACTION_PAUSE: Duration = Duration::from_millis(10);
 
-const _: () = assert!((REQUEST_BYTES_MAX as u64) < WAL_SEGMENT_BYTES, "one proposal fits in one segment");
+const _: () =
+    assert!((REQUEST_BYTES_MAX as u64) < WAL_SEGMENT_BYTES, "one proposal fits in one segment");

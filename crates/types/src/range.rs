@@ -120,7 +120,10 @@ mod tests {
     #[test]
     fn wire_forms() {
         let range = |key: &'static str, end: &'static str| {
-            KeyRange::from_wire(Bytes::from_static(key.as_bytes()), Bytes::from_static(end.as_bytes()))
+            KeyRange::from_wire(
+                Bytes::from_static(key.as_bytes()),
+                Bytes::from_static(end.as_bytes()),
+            )
         };
         assert!(range("a", "").is_single());
         assert!(range("a", "").contains(b"a") && !range("a", "").contains(b"aa"));

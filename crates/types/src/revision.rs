@@ -68,8 +68,12 @@ mod tests {
 
     #[test]
     fn keys_round_trip_and_sort_like_revisions() {
-        let revisions =
-            [Revision::main(1), Revision { main: 1, sub: 1 }, Revision::main(2), Revision { main: 256, sub: 3 }];
+        let revisions = [
+            Revision::main(1),
+            Revision { main: 1, sub: 1 },
+            Revision::main(2),
+            Revision { main: 256, sub: 3 },
+        ];
         for pair in revisions.windows(2) {
             assert!(pair[0].to_key() < pair[1].to_key());
         }
