@@ -1,6 +1,8 @@
 //! Loads a store with keys and prints what its operations cost.
 //!
-//! `cargo run --release -p etcdrs-mvcc --example load -- [keys] [batch] [puts]`
+//! `cargo run --release -p etcdrs-mvcc --example load -- [keys] [batch] [puts | /dir]`
+//!
+//! `puts` stops after them and keeps the directory, which another run then takes.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -132,8 +134,12 @@ fn reads(reader: &Reader, keys: u64, random: &mut Random) {
 fn main() {
     let mut args = std::env::args().skip(1).filter_map(|arg| arg.parse::<u64>().ok());
     let (keys, batch) = (args.next().unwrap_or(1_000_000), args.next().unwrap_or(64));
-    let dir = tempfile::tempdir().expect("scratch directory");
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    if let Some(dir) = std::env::args().find(|arg| arg.starts_with('/')) {
+        restart(dir.as_ref(), keys, &mut random);
+        return;
+    }
+    let dir = tempfile::tempdir().expect("scratch directory");
     let mut store = open(dir.path()).store;
     let (base, _) = usage();
     report(&format!("put, new keys, batches of {batch}"), keys, || {
@@ -146,6 +152,8 @@ fn main() {
         put(&mut store, 200_000, batch, |_| key(random.below(keys)));
     });
     if std::env::args().any(|arg| arg == "puts") {
+        drop((store, reader));
+        println!("kept in {:?}", dir.keep());
         return;
     }
     reads(&reader, keys, &mut random);
@@ -158,8 +166,12 @@ fn main() {
         reader.compaction_job().expect("a job is due").run().expect("compact");
     });
     drop((store, reader));
+    restart(dir.path(), keys, &mut random);
+}
+
+fn restart(dir: &std::path::Path, keys: u64, random: &mut Random) {
     let mut opened = None;
-    report("restart, per key", keys, || opened = Some(open(dir.path())));
+    report("restart, per key", keys, || opened = Some(open(dir)));
     let store = opened.expect("opened above").store;
     let reader = store.reader();
     let memory = reader.memory();
@@ -168,5 +180,5 @@ fn main() {
         memory.index as u64 / keys,
         memory.keys as u64 / keys
     );
-    reads(&reader, keys, &mut random);
+    reads(&reader, keys, random);
 }

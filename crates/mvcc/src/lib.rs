@@ -30,6 +30,7 @@ mod schema;
 mod state;
 mod store;
 mod txn;
+mod warm;
 pub mod watch;
 mod write;
 
@@ -42,4 +43,5 @@ pub use crate::query::{RangeQuery, RangeResult, SortOrder, SortTarget};
 pub use crate::reader::Reader;
 pub use crate::store::{Memory, Opened, Options, Stats, Store};
 pub use crate::txn::{Deleted, PutDone, Txn};
+pub use crate::warm::WarmJob;
 pub use crate::write::{Committed, WriteBatch};

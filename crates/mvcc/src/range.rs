@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::ops::Bound;
+use std::sync::atomic;
 
 use etcdrs_types::{KeyRange, Revision};
 
@@ -146,6 +147,14 @@ impl<'q> Collector<'q> {
         Ok(RangeResult { revision: current, kvs: self.kvs, more, count })
     }
 
+    /// [`Self::finish`] for a walk at revision `at` that let go of the lock.
+    fn finish_at(self, shared: &Shared, current: i64, at: i64) -> Result<RangeResult, RangeError> {
+        let result = self.finish(shared, current);
+        // Rows may have been removed between the walk and the reading of values.
+        let compacted = shared.compact_revision.load(atomic::Ordering::Acquire);
+        if at < compacted { Err(RangeError::Compacted) } else { result }
+    }
+
     fn load_hits(&mut self, shared: &Shared) -> Result<(), RangeError> {
         let missing: Vec<_> = (self.hits.iter().enumerate())
             .filter(|(_, hit)| hit.kv.is_none())
@@ -228,15 +237,19 @@ fn attempt(shared: &Shared, query: &RangeQuery) -> Result<RangeResult, RangeErro
     if at < state.compact_revision {
         return Err(RangeError::Compacted);
     }
-    let growth = if at == current { Some(0) } else { state.ring.growth_since(at, &query.range) };
-    let count = growth.map(|growth| state.tree.count(&query.range) - growth);
-    let mut collector = Collector::new(query, count);
     if query.range.is_single() {
+        let mut collector = Collector::new(query, None);
         if let Some(slot) = state.tree.get(&query.range.start) {
             let key = KeyParts { prefix: &[], suffix: &query.range.start };
             visit(&mut collector, key, slot, at);
         }
-    } else if !query.range.is_empty() && !collector.is_done() {
+        drop(state);
+        return collector.finish_at(shared, current, at);
+    }
+    let growth = if at == current { Some(0) } else { state.ring.growth_since(at, &query.range) };
+    let count = growth.map(|growth| state.tree.count(&query.range) - growth);
+    let mut collector = Collector::new(query, count);
+    if !query.range.is_empty() && !collector.is_done() {
         let mut cursor = Some(state.tree.cursor(Bound::Included(&query.range.start)));
         let mut leaves = 0;
         while let Some(place) = cursor {
@@ -256,9 +269,7 @@ fn attempt(shared: &Shared, query: &RangeQuery) -> Result<RangeResult, RangeErro
         }
     }
     drop(state);
-    let result = collector.finish(shared, current);
-    // Rows may have been removed between the walk and the reading of values.
-    if at < shared.state.read().compact_revision { Err(RangeError::Compacted) } else { result }
+    collector.finish_at(shared, current, at)
 }
 
 fn visit(collector: &mut Collector<'_>, key: KeyParts<'_>, slot: &Slot, at: i64) -> bool {

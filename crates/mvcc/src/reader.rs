@@ -9,7 +9,7 @@ use etcdrs_types::KeyRange;
 use crate::state::Shared;
 use crate::{
     CompactionJob, EventBlock, HashKv, Memory, RangeError, RangeQuery, RangeResult, Stats,
-    StoredKv, hash, history, range,
+    StoredKv, WarmJob, hash, history, range,
 };
 
 /// A handle for reading from any thread. Clones are cheap.
@@ -106,6 +106,12 @@ impl Reader {
     #[must_use]
     pub fn compaction_job(&self) -> Option<CompactionJob> {
         CompactionJob::start(&self.shared)
+    }
+
+    /// Reads newest pairs into memory after a start; every one is optional.
+    #[must_use]
+    pub fn warm_job(&self) -> WarmJob {
+        WarmJob::new(&self.shared)
     }
 
     /// Memory taken. Walks the leaves of the index: some milliseconds for millions of keys.

@@ -510,6 +510,30 @@ fn values_stay_within_the_budget_and_come_back_when_read() {
 }
 
 #[test]
+fn a_start_can_be_followed_by_reading_values_into_memory() {
+    let options = Options { value_cache_bytes: 40_000, event_ring_bytes: 0 };
+    let mut fixture = Fixture::new(options);
+    for n in 0..400 {
+        fixture.put(&format!("{:03}", n % 150), &format!("value {n} {}", "v".repeat(100)));
+        if n % 10 == 0 {
+            fixture.delete(&KeyRange::single(format!("{:03}", n / 2 % 150)));
+        }
+    }
+    let fixture = fixture.reopen();
+    let reader = fixture.reader();
+    let want = reader.range(&query(KeyRange::all())).unwrap();
+    drop(reader);
+    let fixture = fixture.reopen();
+    let reader = fixture.reader();
+    let mut job = reader.warm_job();
+    while job.step(37).unwrap() {}
+    assert!(!job.step(37).unwrap());
+    let cached = reader.memory().values;
+    assert!(cached > 20_000 && cached <= 41_000, "{cached}");
+    assert_eq!(reader.range(&query(KeyRange::all())).unwrap(), want);
+}
+
+#[test]
 fn any_bytes_make_a_key() {
     let mut fixture = fixture();
     let keys: Vec<Bytes> = [&b"\0"[..], b"\0\0", b"\0\x01", b"\xff", b"\xff\xff\xff", b"a\0b"]
