@@ -64,7 +64,8 @@ impl fmt::Debug for Options {
 pub enum StartAt {
     /// At this mark, which must be in the log.
     Mark(SnapshotMark),
-    /// At the newest mark whose index is not above this one.
+    /// At the newest mark whose index is not above this one. Segments that it does not need are
+    /// neither read nor locked.
     NewestAtOrBelow(LogIndex),
 }
 

@@ -1,5 +1,6 @@
 //! Reads whole logs, and says where and why one ends early.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -174,7 +175,7 @@ pub(crate) fn check_cut<F: Fs>(fs: &F, path: &Path, read: &Read) -> Result<(), O
     let io = |source| OpenError::Io { path: path.to_owned(), source };
     let file = fs.open(path, Open::Read).map_err(io)?;
     let len = file.len().map_err(io)?.saturating_sub(read.end.offset);
-    let mut tail = vec![0; usize::try_from(len).map_err(|err| io(std::io::Error::other(err)))?];
+    let mut tail = vec![0; usize::try_from(len).map_err(|err| io(io::Error::other(err)))?];
     file.read_exact_at(&mut tail, read.end.offset).map_err(io)?;
     let recorded = evidence::newest_recorded(&tail, read.end.chain);
     let last = read.replay.last();
@@ -199,10 +200,52 @@ pub(crate) fn names_for<F: Fs>(
     start: &StartAt,
 ) -> Result<Vec<Name>, OpenError> {
     let names = segment::list(fs, dir)?;
-    Ok(match start {
-        StartAt::Mark(mark) => segment::from_index(&names, mark.index)?.to_vec(),
-        StartAt::NewestAtOrBelow(_) => segment::continuous(&names)?.to_vec(),
-    })
+    let needed = match start {
+        StartAt::Mark(mark) => segment::from_index(&names, mark.index)?,
+        StartAt::NewestAtOrBelow(limit) => {
+            let first = first_needed(fs, dir, &names, *limit)?;
+            segment::continuous(&names[first..])?
+        }
+    };
+    Ok(needed.to_vec())
+}
+
+/// The first segment that the newest mark at or below `limit` needs: the one with the mark or the
+/// one with the entry behind it, whichever is older. A start need not read all that a purge has
+/// left. Only a look: the segments are checked when they are read.
+fn first_needed<F: Fs>(
+    fs: &F,
+    dir: &Path,
+    names: &[Name],
+    limit: LogIndex,
+) -> Result<usize, OpenError> {
+    for (at, name) in names.iter().enumerate().rev() {
+        let path = name.path(dir);
+        let newest =
+            newest_mark(fs, &path, limit).map_err(|source| OpenError::Io { path, source })?;
+        if let Some(mark) = newest {
+            let holds_next = |name: &Name| name.first.0 <= mark.0.saturating_add(1);
+            return Ok(names.iter().rposition(holds_next).unwrap_or(0).min(at));
+        }
+    }
+    Ok(0)
+}
+
+/// The last mark of a segment that is not above `limit`, by the look of the frames.
+fn newest_mark<F: Fs>(fs: &F, path: &Path, limit: LogIndex) -> io::Result<Option<LogIndex>> {
+    let mut scanner = Scanner::new(fs.open(path, Open::Read)?)?;
+    let mut newest = None;
+    while let Step::Record(bytes) = scanner.step()? {
+        let Ok(Record { kind: Kind::Mark, data: Some(data), .. }) = Record::decode(bytes) else {
+            continue;
+        };
+        if let Ok(Content::Mark(mark)) = Content::decode(Kind::Mark, data)
+            && mark.index <= limit
+        {
+            newest = Some(mark.index);
+        }
+    }
+    Ok(newest)
 }
 
 /// Reads the log in `dir` without changing or locking anything; the log may be in use. A torn

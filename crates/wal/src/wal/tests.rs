@@ -409,7 +409,11 @@ fn random_histories_survive_random_crashes() {
             if random.below(12) == 0 {
                 drop(wal);
                 fs = fs.crash();
-                let start = StartAt::Mark(states[since_synced].base.clone());
+                let base = states[since_synced].base.clone();
+                let start = match random.below(2) {
+                    0 => StartAt::NewestAtOrBelow(base.index),
+                    _ => StartAt::Mark(base),
+                };
                 let opened = Wal::open(fs.clone(), dir(), &start, small());
                 let opened = opened.unwrap_or_else(|err| panic!("seed {seed}: {err}"));
                 let found = State::of(&opened.content);
@@ -514,4 +518,42 @@ fn a_foreign_directory_is_not_replaced() {
     fs.create_dir_all(&dir().join("photos"), 0o700).unwrap();
     let err = Wal::create(fs, dir(), &metadata(), small()).unwrap_err();
     assert!(matches!(err, crate::CreateError::Io { .. }), "{err}");
+}
+
+#[test]
+fn a_start_reads_only_the_segments_it_needs() {
+    let fs = sim(1);
+    let mut wal = create(&fs);
+    let mark = |index| SnapshotMark::new(Term(1), LogIndex(index));
+    for index in 1..=100 {
+        wal.save(&Batch::entries(vec![entry(1, index, &[7; 300])])).unwrap();
+        if index % 20 == 0 {
+            wal.save(&Batch::mark(mark(index - 5))).unwrap();
+        }
+    }
+    let n_segments = wal.segments.len();
+    wal.close().unwrap();
+    let open_at = |limit| {
+        let start = StartAt::NewestAtOrBelow(LogIndex(limit));
+        let opened = Wal::open(fs.clone(), dir(), &start, small()).unwrap();
+        assert_eq!(opened.content.last_index(), LogIndex(100));
+        let first = opened.content.entries[0].index;
+        assert_eq!(first.0, opened.content.base.index.0 + 1);
+        (opened.content.base, opened.wal.segments.len())
+    };
+    let (base, n_read) = open_at(1000);
+    assert!(base == mark(95) && n_read <= 2, "{n_read} of {n_segments}");
+    let (base, n_read) = open_at(94);
+    assert!(base == mark(75) && n_read <= 4, "{n_read} of {n_segments}");
+    assert_eq!(open_at(14), (SnapshotMark::default(), n_segments));
+    // A snapshot from the leader, followed by a cut: the mark is in the older segment.
+    let opened = open(&fs);
+    let mut wal = opened.wal;
+    wal.save(&Batch::mark(mark(500))).unwrap();
+    wal.save(&Batch::entries(vec![entry(1, 501, &[7; 4096])])).unwrap();
+    wal.save(&Batch::entries(vec![entry(1, 502, b"x")])).unwrap();
+    wal.close().unwrap();
+    let start = StartAt::NewestAtOrBelow(LogIndex(500));
+    let content = Wal::open(fs, dir(), &start, small()).unwrap().content;
+    assert_eq!((content.base, content.entries.len()), (mark(500), 2));
 }
