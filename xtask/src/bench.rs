@@ -309,7 +309,9 @@ impl Bench<'_> {
                     self.call(server, &words(PRELOAD))?;
                     let command = ["stall", "--operation", operation].map(String::from);
                     let found = self.call(server, &command)?;
-                    worst = worst.max(row.value(&found).context("no stall in the report")?);
+                    let stall = row.value(&found).context("no stall in the report")?;
+                    println!("    {:<8} {operation:<11} {stall:>10.1} ms", server.name);
+                    worst = worst.max(stall);
                 }
                 Ok(worst)
             }
@@ -374,7 +376,7 @@ fn print_table(results: &Results) {
         }
         let score = outcome.score();
         println!(
-            "{:<50} {:>11.2} {:>11.2} {:<4} {:>9.4} {:>7} {:<5} {}",
+            "{:<50} {:>11.2} {:>11.2} {:<4} {:>9.5} {:>7} {:<6} {}",
             row.title,
             outcome.median(0),
             outcome.median(1),

@@ -329,19 +329,28 @@ impl WatchArgs {
 /// # Errors
 /// When the load could not be run to its end.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
-    let mut plan = plan(&cli.global)?;
-    if let Some(user) = &cli.global.user {
-        plan.token = Some(authenticate(&plan, user)?);
-    }
-    let report = execute(cli.command, plan)?;
-    if cli.global.json {
+    let (json, precise) = (cli.global.json, cli.global.precise);
+    let report = measure(cli)?;
+    if json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
-        print!("{}", report.text(cli.global.precise));
+        print!("{}", report.text(precise));
     }
     let succeeded: u64 = report.classes.iter().map(|c| c.count).sum();
     ensure!(succeeded > 0 || report.errors() == 0, "every operation failed");
     Ok(())
+}
+
+/// Runs a command and gives its report.
+///
+/// # Errors
+/// When the load could not be run to its end.
+pub fn measure(cli: Cli) -> anyhow::Result<Report> {
+    let mut plan = plan(&cli.global)?;
+    if let Some(user) = &cli.global.user {
+        plan.token = Some(authenticate(&plan, user)?);
+    }
+    execute(cli.command, plan)
 }
 
 fn plan(global: &Global) -> anyhow::Result<Plan> {
@@ -475,8 +484,8 @@ fn prefix_end(prefix: &[u8]) -> Vec<u8> {
 
 /// Grants a lease for each client, then renews them.
 fn keep_alive(plan: &Plan, new_streams: bool) -> anyhow::Result<Report> {
-    // Ids above anything a server draws in practice, different for runs that follow each other.
-    let first_id = (crate::clock::unix_seconds() << 24) as i64;
+    // One id per nanosecond: runs that follow each other never share one.
+    let first_id = crate::clock::unix_time().as_nanos() as i64;
     let grants = Plan {
         total: plan.clients as u64,
         rate: 0,

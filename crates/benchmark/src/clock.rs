@@ -8,11 +8,11 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// Seconds since 1970.
+/// Time since 1970.
 #[expect(clippy::disallowed_methods, reason = "a report carries its date")]
-pub fn unix_seconds() -> u64 {
+pub fn unix_time() -> Duration {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.unwrap_or(Duration::ZERO).as_secs()
+    since.unwrap_or(Duration::ZERO)
 }
 
 /// SplitMix64: plenty for choosing keys, and the same sequence in every run.

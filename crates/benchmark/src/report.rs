@@ -148,7 +148,7 @@ impl Report {
             recorders.into_iter().map(|(name, recorder)| class(name, recorder, seconds)).collect();
         Self {
             name: name.into(),
-            date: crate::clock::unix_seconds(),
+            date: crate::clock::unix_time().as_secs(),
             took: seconds,
             units: classes.iter().map(|c| c.count).sum(),
             classes,
