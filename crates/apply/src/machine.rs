@@ -145,6 +145,15 @@ impl Machine {
         Ok(Opened { machine, membership })
     }
 
+    /// The newest entry that a database holds, without opening a machine on it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] if the row cannot be read.
+    pub fn applied_in(backend: &Backend) -> Result<LogIndex, OpenError> {
+        meta_u64(backend, META_INDEX, "consistent_index").map(LogIndex)
+    }
+
     /// What others may see.
     #[must_use]
     pub fn shared(&self) -> Shared {

@@ -27,6 +27,8 @@ use crate::metrics::Metrics;
 const CLUSTER_VERSION: &str = "3.7.0";
 /// Watchers fed in one round of the task that reads history for them.
 const CATCH_UP_WATCHERS: usize = 512;
+/// Pause before the member's record is offered again.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
 /// How often progress timers are looked at.
 const PROGRESS_TICK: Duration = Duration::from_millis(50);
 /// How often the core thread's punctuality is measured.
@@ -188,10 +190,11 @@ async fn publish(
             };
             match done.await {
                 Ok(()) => return,
-                Err(status) => tracing::warn!(
-                    error = status.message(),
-                    "failed to publish local member to cluster through raft"
-                ),
+                Err(status) => {
+                    let error = status.message();
+                    tracing::warn!(error, "failed to publish local member to cluster through raft");
+                    tokio::time::sleep(PUBLISH_PAUSE).await;
+                }
             }
         }
     };

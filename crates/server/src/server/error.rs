@@ -38,6 +38,16 @@ pub enum StartError {
         /// The directory.
         path: PathBuf,
     },
+    /// There is a database with entries, but no log to go with it.
+    #[error(
+        "the database holds entries up to {applied}, but there is no write-ahead log in {dir:?}: restore the log (or name it by --wal-dir), or start on an empty --data-dir"
+    )]
+    LogMissing {
+        /// Where the log should be.
+        dir: PathBuf,
+        /// The database's newest entry.
+        applied: u64,
+    },
     /// The database could not be opened.
     #[error("open database: {0}")]
     Backend(#[from] etcdrs_backend::OpenError),

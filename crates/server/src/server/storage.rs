@@ -117,6 +117,10 @@ fn bootstrap(
         tracing::info!("server has already been initialized");
         return Ok(Default::default());
     }
+    let applied = apply::Machine::applied_in(backend)?;
+    if applied.0 > 0 {
+        return Err(StartError::LogMissing { dir: wal_dir.to_path_buf(), applied: applied.0 });
+    }
     let peer_urls: Vec<String> =
         config.initial_advertise_peer_urls.iter().map(Url::to_string).collect();
     check_initial_cluster(config)?;
