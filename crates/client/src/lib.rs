@@ -48,3 +48,8 @@ pub use crate::lease::{KeepAlive, LeaseStream};
 pub use crate::maintenance::SnapshotStream;
 pub use crate::txn::{Compare, Op, Txn};
 pub use crate::watch::{WatchOptions, WatchStream, Watcher};
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

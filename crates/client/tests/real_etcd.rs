@@ -10,10 +10,7 @@ use etcdrs_client::{
     Client, Compare, Config, Credentials, Delete, ErrorKind, Get, Op, Put, Txn, WatchOptions,
     Watcher, pb,
 };
-use etcdrs_proto::authpb;
-use etcdrs_proto::etcdserverpb::auth_client::AuthClient;
 use tokio::time::timeout;
-use tonic::transport::Channel;
 
 use crate::harness::{LIMIT, Proxy, Server, config, free_port};
 
@@ -314,21 +311,6 @@ async fn mt_05_snapshots_and_states_of_a_member() {
     assert_eq!(refused.text(), "etcdserver: bad leader transferee");
 }
 
-/// A root user with the root role, and authentication on.
-async fn enable_auth(server: &Server) {
-    server.client().await.status().await.unwrap();
-    let endpoint = format!("http://{}", server.endpoint()).parse().unwrap();
-    let mut auth = AuthClient::new(Channel::builder(endpoint).connect().await.unwrap());
-    let options = Some(authpb::UserAddOptions::default());
-    let (name, password) = ("root".to_owned(), "secret".to_owned());
-    let user = pb::AuthUserAddRequest { name, password, options, ..Default::default() };
-    auth.user_add(user).await.unwrap();
-    auth.role_add(pb::AuthRoleAddRequest { name: "root".into() }).await.unwrap();
-    let grant = pb::AuthUserGrantRoleRequest { user: "root".into(), role: "root".into() };
-    auth.user_grant_role(grant).await.unwrap();
-    auth.auth_enable(pb::AuthEnableRequest {}).await.unwrap();
-}
-
 #[tokio::test]
 async fn cl_09_a_token_is_fetched_and_renewed() {
     let Some(mut server) = Server::start() else { return };
@@ -339,7 +321,7 @@ async fn cl_09_a_token_is_fetched_and_renewed() {
     };
     // Authentication is off still, which is no error.
     with(&server, "any").await.unwrap().put(Put::new("k", "")).await.unwrap();
-    enable_auth(&server).await;
+    server.enable_auth().await;
     let anonymous = server.client().await.put(Put::new("k", "")).await.unwrap_err();
     assert_eq!(anonymous.text(), "etcdserver: user name is empty");
     let wrong = with(&server, "wrong").await.unwrap_err();

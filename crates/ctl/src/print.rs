@@ -128,7 +128,7 @@ impl Printer {
     fn render(&self, answer: &Answer<'_>) -> Option<Rendered> {
         match self.format {
             Format::Simple => Some(simple::render(answer, self.hex)),
-            Format::Json => json::render(answer, self.hex).map(Rendered::from),
+            Format::Json => Some(json::render(answer, self.hex).into()),
             Format::Fields => fields::render(answer, self.hex).map(Rendered::from),
             Format::Table => table::render(answer).map(Rendered::from),
             Format::Protobuf => protobuf::render(answer).map(Rendered::from),

@@ -82,6 +82,25 @@ fn with_environment(
     Ok(global)
 }
 
+/// Tells of variables that look like ours and mean nothing, `ETCDCTL_API` among them since 3.6.
+fn warn_of_unknown(environment: impl Iterator<Item = (String, String)>) {
+    use clap::Args;
+    let flags = Global::augment_args(clap::Command::new("flags"));
+    for (name, value) in environment {
+        let Some(end) = name.strip_prefix("ETCDCTL_") else { continue };
+        let flag = end.to_lowercase().replace('_', "-");
+        let watch = flag == "watch-key" || flag == "watch-range-end";
+        if watch || flags.get_arguments().any(|known| known.get_long() == Some(&flag)) {
+            continue;
+        }
+        let variable = crate::print::json_string(&format!("{name}={value}"));
+        eprintln!(
+            "{{\"level\":\"warn\",\"msg\":\"unrecognized environment variable\",\
+             \"environment-variable\":{variable}}}"
+        );
+    }
+}
+
 /// Refuses what needs TLS or DNS, which this version has not.
 fn refuse_unsupported(global: &Global) -> Result<(), Failure> {
     for (name, value) in [("cert", &global.cert), ("key", &global.key), ("cacert", &global.cacert)]
@@ -142,6 +161,7 @@ impl Session {
     /// Settles every setting; asks nobody anything yet.
     pub(crate) fn new(global: Global) -> Result<Self, Failure> {
         let global = with_environment(global, &|name| std::env::var(name).ok())?;
+        warn_of_unknown(std::env::vars());
         if global.debug == Some(true) {
             print_settings(&global);
         }

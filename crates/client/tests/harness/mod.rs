@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use etcdrs_client::{Client, Config};
+use etcdrs_client::{Client, Config, pb};
+use etcdrs_proto::authpb;
+use etcdrs_proto::etcdserverpb::auth_client::AuthClient;
 use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tonic::transport::Channel;
 
 /// Longer than anything here takes; a test that hangs ends by it.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -88,6 +91,21 @@ impl Server {
 
     pub(crate) fn endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// A root user with the root role, and authentication on.
+    pub(crate) async fn enable_auth(&self) {
+        self.client().await.status().await.unwrap();
+        let endpoint = format!("http://{}", self.endpoint()).parse().unwrap();
+        let mut auth = AuthClient::new(Channel::builder(endpoint).connect().await.unwrap());
+        let options = Some(authpb::UserAddOptions::default());
+        let (name, password) = ("root".to_owned(), "secret".to_owned());
+        let user = pb::AuthUserAddRequest { name, password, options, ..Default::default() };
+        auth.user_add(user).await.unwrap();
+        auth.role_add(pb::AuthRoleAddRequest { name: "root".into() }).await.unwrap();
+        let grant = pb::AuthUserGrantRoleRequest { user: "root".into(), role: "root".into() };
+        auth.user_grant_role(grant).await.unwrap();
+        auth.auth_enable(pb::AuthEnableRequest {}).await.unwrap();
     }
 
     /// A client of the server; its first call waits until the server is up.

@@ -12,7 +12,7 @@ use crate::go;
 use crate::print::Answer;
 use crate::print::json::object::{Object, array, string};
 
-pub(super) fn render(answer: &Answer<'_>, hex: bool) -> Option<String> {
+pub(super) fn render(answer: &Answer<'_>, hex: bool) -> String {
     let ids = Ids { hex: false };
     let member_ids = Ids { hex };
     let mut line = match answer {
@@ -39,23 +39,11 @@ pub(super) fn render(answer: &Answer<'_>, hex: bool) -> Option<String> {
                 response.leases.iter().map(|lease| Object::new().always("id", lease.id).close());
             ids.flat(response.header.as_ref()).always("leases", array(leases)).close()
         }
-        Answer::MemberList(response) => {
-            member_ids.with_members(response.header.as_ref(), None, &response.members)
-        }
-        Answer::MemberAdd { response, .. } => member_ids.with_members(
-            response.header.as_ref(),
-            response.member.as_ref(),
-            &response.members,
-        ),
-        Answer::MemberRemove { response, .. } => {
-            member_ids.with_members(response.header.as_ref(), None, &response.members)
-        }
-        Answer::MemberUpdate { response, .. } => {
-            member_ids.with_members(response.header.as_ref(), None, &response.members)
-        }
-        Answer::MemberPromote { response, .. } => {
-            member_ids.with_members(response.header.as_ref(), None, &response.members)
-        }
+        Answer::MemberList(_)
+        | Answer::MemberAdd { .. }
+        | Answer::MemberRemove { .. }
+        | Answer::MemberUpdate { .. }
+        | Answer::MemberPromote { .. } => member_ids.about_members(answer),
         Answer::Health(checks) => array(checks.iter().map(|check| {
             Object::new()
                 .always("endpoint", string(&check.endpoint))
@@ -84,7 +72,7 @@ pub(super) fn render(answer: &Answer<'_>, hex: bool) -> Option<String> {
         Answer::MoveLeader { response, .. } => ids.only_header(response.header.as_ref()),
     };
     line.push('\n');
-    Some(line)
+    line
 }
 
 /// A JSON string, for what is written outside of answers.
@@ -133,6 +121,21 @@ impl Ids {
             .list("clientURLs", member.client_urls.iter().map(|url| string(url)))
             .truth("isLearner", member.is_learner)
             .close()
+    }
+
+    /// The answers about members, the only ones whose ids `--hex` changes.
+    fn about_members(self, answer: &Answer<'_>) -> String {
+        let (header, new, members) = match answer {
+            Answer::MemberList(response) => (&response.header, None, &response.members),
+            Answer::MemberAdd { response, .. } => {
+                (&response.header, response.member.as_ref(), &response.members)
+            }
+            Answer::MemberRemove { response, .. } => (&response.header, None, &response.members),
+            Answer::MemberUpdate { response, .. } => (&response.header, None, &response.members),
+            Answer::MemberPromote { response, .. } => (&response.header, None, &response.members),
+            _ => return String::new(),
+        };
+        self.with_members(header.as_ref(), new, members)
     }
 
     fn with_members(
