@@ -42,6 +42,8 @@ struct State {
     counts: Counts,
     capacity_bytes: u64,
     handles_made: u64,
+    /// What a power loss after each change would leave, if that is recorded.
+    crashes: Option<Vec<(u64, Tree)>>,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +80,7 @@ impl SimFs {
             counts: Counts::default(),
             capacity_bytes: u64::MAX,
             handles_made: 0,
+            crashes: None,
         })))
     }
 
@@ -125,16 +128,42 @@ impl SimFs {
     #[must_use]
     pub fn crash_with(&self, mode: CrashMode) -> Self {
         let state = self.state();
-        let seed = state.random.next_u64();
-        let tree = state.tree.after_crash(mode, &SeededRandom::new(seed));
-        let crashed = Self::seeded(seed);
-        {
-            let mut new = crashed.state();
-            new.tree = tree;
-            new.capacity_bytes = state.capacity_bytes;
-        }
+        let (seed, tree) = state.after_crash(mode);
+        let capacity_bytes = state.capacity_bytes;
         drop(state);
+        let crashed = Self::of_tree(seed, tree);
+        crashed.set_capacity(capacity_bytes);
         crashed
+    }
+
+    /// From now on keeps what a power loss right after each change (open, write, sync, rename, …)
+    /// would leave, for [`Self::take_crashes`]: a crash test at every step, in one run.
+    pub fn record_crashes(&self) {
+        self.state().crashes.get_or_insert_default();
+    }
+
+    /// The file systems recorded since the last call.
+    #[must_use]
+    pub fn take_crashes(&self) -> Vec<Self> {
+        let recorded = self.state().crashes.as_mut().map(std::mem::take).unwrap_or_default();
+        recorded.into_iter().map(|(seed, tree)| Self::of_tree(seed, tree)).collect()
+    }
+
+    fn of_tree(seed: u64, tree: Tree) -> Self {
+        let fs = Self::seeded(seed);
+        fs.state().tree = tree;
+        fs
+    }
+
+    /// Does a change and records a crash after it, whether it succeeds or not.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        let mut state = self.state();
+        let outcome = change(&mut state);
+        if state.crashes.is_some() {
+            let crash = state.after_crash(CrashMode::Random);
+            state.crashes.get_or_insert_default().push(crash);
+        }
+        outcome
     }
 
     /// An independent copy in which everything is durable.
@@ -184,10 +213,37 @@ impl SimFs {
 }
 
 impl State {
+    /// What a power loss leaves, and the seed of what comes after.
+    fn after_crash(&self, mode: CrashMode) -> (u64, Tree) {
+        let seed = self.random.next_u64();
+        (seed, self.tree.after_crash(mode, &SeededRandom::new(seed)))
+    }
+
     /// Counts a write and fails it if that was ordered.
     fn begin_write(&mut self) -> io::Result<()> {
         self.counts.writes += 1;
         countdown(&mut self.faults.writes_until_failure)
+    }
+
+    /// Opens a file and numbers the handle.
+    fn open(&mut self, path: &Path, mode: Open) -> io::Result<(Ino, u64)> {
+        let found = match self.tree.lookup(path) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+            found => found.ok(),
+        };
+        let ino = match (mode, found) {
+            (Open::Read | Open::Write, None) => return Err(io::ErrorKind::NotFound.into()),
+            (Open::CreateNew(_), Some(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Open::Read | Open::Write, Some(ino)) => ino,
+            (Open::Create(_), Some(ino)) => {
+                self.tree.node_mut(ino).as_file_mut()?.set_len(0);
+                ino
+            }
+            (Open::Create(_) | Open::CreateNew(_), None) => self.tree.create_file(path)?,
+        };
+        self.tree.node(ino).as_file()?;
+        self.handles_made += 1;
+        Ok((ino, self.handles_made))
     }
 
     /// Fails if the file system would be larger than it may be.
@@ -220,46 +276,30 @@ impl Fs for SimFs {
     type File = SimFile;
 
     fn open(&self, path: &Path, mode: Open) -> io::Result<SimFile> {
-        let mut state = self.state();
-        let found = match state.tree.lookup(path) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
-            found => found.ok(),
-        };
-        let ino = match (mode, found) {
-            (Open::Read | Open::Write, None) => return Err(io::ErrorKind::NotFound.into()),
-            (Open::CreateNew(_), Some(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
-            (Open::Read | Open::Write, Some(ino)) => ino,
-            (Open::Create(_), Some(ino)) => {
-                state.tree.node_mut(ino).as_file_mut()?.set_len(0);
-                ino
-            }
-            (Open::Create(_) | Open::CreateNew(_), None) => state.tree.create_file(path)?,
-        };
-        state.tree.node(ino).as_file()?;
-        state.handles_made += 1;
-        let handle = state.handles_made;
-        drop(state);
+        let (ino, handle) = self.change(|state| state.open(path, mode))?;
         Ok(SimFile { fs: self.clone(), ino, handle, writable: mode != Open::Read })
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.state().tree.rename(from, to)
+        self.change(|state| state.tree.rename(from, to))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        let ino = state.tree.lookup(path)?;
-        state.tree.node(ino).as_file()?;
-        state.tree.unlink(path)
+        self.change(|state| {
+            let ino = state.tree.lookup(path)?;
+            state.tree.node(ino).as_file()?;
+            state.tree.unlink(path)
+        })
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        let ino = state.tree.lookup(path)?;
-        if let Node::File(_) = state.tree.node(ino) {
-            return Err(io::ErrorKind::NotADirectory.into());
-        }
-        state.tree.unlink(path)
+        self.change(|state| {
+            let ino = state.tree.lookup(path)?;
+            match state.tree.node(ino) {
+                Node::File(_) => Err(io::ErrorKind::NotADirectory.into()),
+                Node::Dir => state.tree.unlink(path),
+            }
+        })
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
@@ -267,11 +307,11 @@ impl Fs for SimFs {
     }
 
     fn create_dir_all(&self, dir: &Path, _permissions: u32) -> io::Result<()> {
-        self.state().tree.create_dir_all(dir)
+        self.change(|state| state.tree.create_dir_all(dir))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.state().tree.sync_dir(dir)
+        self.change(|state| state.tree.sync_dir(dir))
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
@@ -296,15 +336,16 @@ impl SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut state = self.fs.state();
-        state.counts.syncs += 1;
-        let outcome = countdown(&mut state.faults.syncs_until_failure);
-        let file = state.tree.node_mut(self.ino).as_file_mut()?;
-        match outcome {
-            Ok(()) => file.sync(),
-            Err(_) => file.forget_pending(),
-        }
-        outcome
+        self.fs.change(|state| {
+            state.counts.syncs += 1;
+            let outcome = countdown(&mut state.faults.syncs_until_failure);
+            let file = state.tree.node_mut(self.ino).as_file_mut()?;
+            match outcome {
+                Ok(()) => file.sync(),
+                Err(_) => file.forget_pending(),
+            }
+            outcome
+        })
     }
 }
 
@@ -320,10 +361,11 @@ impl File for SimFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.check_writable()?;
-        let mut state = self.fs.state();
-        state.begin_write()?;
-        state.reserve(self.ino, offset + bytes.len() as u64)?;
-        state.tree.node_mut(self.ino).as_file_mut()?.write(offset, bytes)
+        self.fs.change(|state| {
+            state.begin_write()?;
+            state.reserve(self.ino, offset + bytes.len() as u64)?;
+            state.tree.node_mut(self.ino).as_file_mut()?.write(offset, bytes)
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -336,11 +378,12 @@ impl File for SimFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.check_writable()?;
-        let mut state = self.fs.state();
-        state.reserve(self.ino, len)?;
-        let len = usize::try_from(len).map_err(io::Error::other)?;
-        state.tree.node_mut(self.ino).as_file_mut()?.set_len(len);
-        Ok(())
+        self.fs.change(|state| {
+            state.reserve(self.ino, len)?;
+            let len = usize::try_from(len).map_err(io::Error::other)?;
+            state.tree.node_mut(self.ino).as_file_mut()?.set_len(len);
+            Ok(())
+        })
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {

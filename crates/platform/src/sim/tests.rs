@@ -152,3 +152,18 @@ fn locks_and_damage() {
     assert_eq!(fs.image().read(path).unwrap(), b"ab");
     assert!(fs.flip_bit(path, 99).is_err());
 }
+
+#[test]
+fn a_crash_after_every_change_is_recorded() {
+    let fs = SimFs::seeded(1);
+    fs.record_crashes();
+    assert!(fs.take_crashes().is_empty());
+    fs.write_durable(Path::new("/f"), b"whole", 0o600).unwrap();
+    let crashes = fs.take_crashes();
+    assert_eq!(crashes.len(), 5, "open, write, sync, rename, sync of the directory");
+    for crash in &crashes {
+        assert!(crash.read(Path::new("/f")).map_or(true, |content| content == b"whole"));
+    }
+    assert!(crashes[4].exists(Path::new("/f")).unwrap());
+    assert!(fs.take_crashes().is_empty());
+}

@@ -557,3 +557,77 @@ fn a_start_reads_only_the_segments_it_needs() {
     let content = Wal::open(fs, dir(), &start, small()).unwrap().content;
     assert_eq!((content.base, content.entries.len()), (mark(500), 2));
 }
+
+/// A power loss after each single change of the disk, through creation, cuts, truncations, marks,
+/// repair and reopening.
+#[test]
+fn power_loss_at_every_step_keeps_what_was_acknowledged() {
+    let mut n_images = 0;
+    for seed in 0..20 {
+        let fs = sim(seed);
+        fs.record_crashes();
+        let mut wal = create(&fs);
+        for image in fs.take_crashes() {
+            // Either there is no log yet, and one can be made, or there is a whole one.
+            match Wal::<SimFs>::exists(&image, dir()).unwrap() {
+                true => drop(open(&image)),
+                false => drop(create(&image)),
+            }
+            n_images += 1;
+        }
+        let mut written = Vec::new();
+        for round in 1..=12 {
+            let n_acknowledged = written.len();
+            let first = written.len() as u64 + 1;
+            let entries: Vec<Entry> =
+                (first..first + 3).map(|index| entry(round, index, &[7; 350])).collect();
+            written.extend(entries.clone());
+            if round == 6 {
+                // What comes next finds a torn tail, as after an earlier power loss.
+                wal.append(&Batch::entries(entries.clone())).unwrap();
+                wal.flush().unwrap();
+                drop(wal);
+                wal = open(&fs).wal;
+            }
+            let commit = Some(LogIndex(first));
+            wal.save(&Batch { entries, commit, ..Batch::default() }).unwrap();
+            if round == 9 {
+                wal.save(&Batch::mark(SnapshotMark::new(Term(1), LogIndex(3)))).unwrap();
+            }
+            for image in fs.take_crashes() {
+                let start = StartAt::Mark(SnapshotMark::default());
+                let opened = Wal::open(image, dir(), &start, small());
+                let content = opened.unwrap_or_else(|err| panic!("seed {seed}: {err}")).content;
+                assert!(content.entries.len() >= n_acknowledged, "seed {seed}, round {round}");
+                assert_eq!(content.entries[..], written[..content.entries.len()]);
+                n_images += 1;
+            }
+        }
+        assert!(wal.segments.len() > 3);
+    }
+    println!("{n_images} power losses");
+}
+
+/// The repair itself loses power at every step.
+#[test]
+fn sr_1_10_power_loss_during_repair() {
+    let torn = sim(1);
+    let mut wal = create(&torn);
+    wal.save(&Batch::entries(vec![entry(1, 1, b"kept")])).unwrap();
+    wal.save(&Batch::entries(vec![entry(1, 2, &[7; 1500])])).unwrap();
+    drop(wal);
+    let path = dir().join(&names(&torn)[0]);
+    let mut content = torn.read(&path).unwrap();
+    content[1024..1536].fill(0);
+    torn.overwrite(&path, &content).unwrap();
+    for _ in 0..20 {
+        let fs = torn.image();
+        fs.record_crashes();
+        assert!(open(&fs).repaired.is_some());
+        let images = fs.take_crashes();
+        assert!(images.len() >= 6, "{}", images.len());
+        for image in images {
+            assert_eq!(open(&image).content.entries, [entry(1, 1, b"kept")]);
+        }
+    }
+}
