@@ -8,7 +8,7 @@ use etcdrs_client::pb::compare::CompareResult;
 use etcdrs_client::pb::range_request::{SortOrder, SortTarget};
 use etcdrs_client::{
     Client, Compare, Config, Credentials, Delete, ErrorKind, Get, Op, Put, Txn, WatchOptions,
-    Watcher, pb,
+    Watcher,
 };
 use tokio::time::timeout;
 
