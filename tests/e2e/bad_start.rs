@@ -7,6 +7,7 @@ use bytes::Bytes;
 use etcdrs_tests::difference::Difference;
 use etcdrs_tests::request::range;
 use etcdrs_tests::server::{Server, Setup, free_port};
+use etcdrs_tests::target::Flavour;
 
 /// Starts a process that has to give up, and returns its log.
 async fn refused(setup: Setup) -> String {
@@ -139,4 +140,50 @@ async fn torn_end_of_the_log_is_repaired() {
     let mut c = s.clients().await;
     assert_eq!(c.range(range("k/", "k0")).await.count, 300, "nothing acknowledged is lost");
     c.put("after", "1").await;
+}
+
+/// The server either has everything again or says why it does not start; it never hangs, panics,
+/// or serves less than it acknowledged.
+async fn all_or_refusal(mut s: Server) {
+    match s.try_restart().await {
+        Ok(()) => assert_eq!(s.clients().await.range(range("k/", "k0")).await.count, 300),
+        Err(_) => {
+            let status = s.wait_exit().await;
+            let log = s.log().text();
+            assert!(!status.success() && status.code().is_some(), "{status:?}\n{log}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn log_folder_is_gone() {
+    let s = stopped_with_data().await;
+    if s.flavour() == Flavour::Etcd35 {
+        return; // It takes the folder for a new member's.
+    }
+    fs::remove_dir_all(s.data_dir().join("member/wal")).unwrap();
+    all_or_refusal(s).await;
+}
+
+#[tokio::test]
+async fn database_is_gone() {
+    let s = stopped_with_data().await;
+    let database = s.data_dir().join("member/snap/db");
+    if database.is_dir() {
+        fs::remove_dir_all(database).unwrap();
+    } else {
+        return; // 3.5.1 starts with an empty store behind its log; 3.6 refuses.
+    }
+    all_or_refusal(s).await;
+}
+
+#[tokio::test]
+async fn log_is_cut_below_what_was_acknowledged() {
+    let s = stopped_with_data().await;
+    if s.flavour() == Flavour::Etcd35 {
+        return; // It repairs the tail and goes on with less.
+    }
+    let file = newest(s.data_dir(), "wal", "wal");
+    fs::File::options().write(true).open(file).unwrap().set_len(2000).unwrap();
+    all_or_refusal(s).await;
 }
