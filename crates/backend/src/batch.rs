@@ -71,9 +71,9 @@ impl Batch {
     }
 
     /// RocksDB's form of the batch.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn serialized(&mut self) -> &[u8] {
         self.data[8..HEADER_BYTES].copy_from_slice(&self.count.to_le_bytes());
-        self.data
+        &self.data
     }
 
     fn record(&mut self, kind: u8, bucket: Bucket, key: &[u8]) {

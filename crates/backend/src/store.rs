@@ -103,12 +103,21 @@ impl Backend {
     /// # Errors
     /// If RocksDB refuses; nothing of the batch is then applied, and the database takes no more
     /// writes.
-    pub fn write(&self, batch: Batch) -> Result<(), Error> {
+    pub fn write(&self, mut batch: Batch) -> Result<(), Error> {
+        self.write_and_clear(&mut batch)
+    }
+
+    /// [`Self::write`] that leaves an empty batch with its memory, for the next one.
+    ///
+    /// # Errors
+    /// As for [`Self::write`].
+    pub fn write_and_clear(&self, batch: &mut Batch) -> Result<(), Error> {
         if batch.is_empty() {
             return Ok(());
         }
-        let batch = WriteBatch::from_data(&batch.finish());
-        self.inner.db.write_opt(batch, &write_options()).map_err(Error::new("write"))
+        let theirs = WriteBatch::from_data(batch.serialized());
+        batch.clear();
+        self.inner.db.write_opt(theirs, &write_options()).map_err(Error::new("write"))
     }
 
     /// The row `key` of `bucket`.
@@ -287,7 +296,7 @@ impl Backend {
             theirs.put_cf(self.inner.family(bucket), b"k", b"v");
             let mut ours = Batch::new();
             ours.put(bucket, b"k", b"v");
-            if theirs.data() != ours.finish() {
+            if theirs.data() != ours.serialized() {
                 return Err(OpenError::FamilyId {
                     path: self.inner.path.clone(),
                     name: bucket.name(),

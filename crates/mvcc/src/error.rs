@@ -49,6 +49,9 @@ pub enum OpenError {
         /// The key of the row.
         row: Vec<u8>,
     },
+    /// An index row names a revision that is not there.
+    #[error("index names revision {}_{}, which bucket key does not have", .0.main, .0.sub)]
+    MissingRow(Revision),
     /// The index rows and the revisions do not belong together.
     #[error("index rows end at {index:?}, revisions at {key:?}")]
     Disagree {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use bytes::Bytes;
-use etcdrs_backend::{Backend, Bucket, Scan};
+use etcdrs_backend::{Backend, Batch, Bucket, Scan};
 use etcdrs_types::{LeaseId, Revision};
 use parking_lot::RwLock;
 
@@ -27,6 +27,7 @@ pub(crate) fn open(backend: Backend, options: &Options) -> Result<Opened, OpenEr
     if restored.newest != newest {
         return Err(OpenError::Disagree { index: restored.newest, key: newest });
     }
+    restored.sample.check(&backend)?;
     // RV-07: a compaction may have removed the rows of the newest revisions.
     let revision = newest.main.max(compact_revision).max(FIRST_REVISION);
     let ring = Ring::new(options.event_ring_bytes, revision);
@@ -40,7 +41,7 @@ pub(crate) fn open(backend: Backend, options: &Options) -> Result<Opened, OpenEr
         finished_compact: AtomicI64::new(finished),
         job_alive: AtomicBool::new(false),
     };
-    let store = Store { shared: Arc::new(shared) };
+    let store = Store { shared: Arc::new(shared), spare_rows: Batch::new() };
     Ok(Opened { store, leased_keys: restored.leased_keys })
 }
 
@@ -63,6 +64,7 @@ fn malformed(bucket: Bucket, row: &[u8]) -> OpenError {
 struct Restored {
     tree: Tree,
     newest: Revision,
+    sample: Sample,
     leased_keys: Vec<(LeaseId, Bytes)>,
 }
 
@@ -73,7 +75,48 @@ struct Restorer {
     key: Vec<u8>,
     slot: Option<Slot>,
     newest: Revision,
+    sample: Sample,
     leased_keys: Vec<(LeaseId, Bytes)>,
+}
+
+/// A few revisions of the index, evenly spread, that are looked up in bucket `key`.
+struct Sample {
+    revisions: Vec<Revision>,
+    seen: usize,
+    /// Every so many revisions one is taken.
+    stride: usize,
+}
+
+/// Revisions that are looked up at most.
+const SAMPLE_MAX: usize = 128;
+
+impl Sample {
+    fn add(&mut self, revision: Revision) {
+        if self.seen.is_multiple_of(self.stride) {
+            if self.revisions.len() == SAMPLE_MAX {
+                let mut position = 0;
+                self.revisions.retain(|_| {
+                    position += 1;
+                    position % 2 == 1
+                });
+                self.stride *= 2;
+            }
+            self.revisions.push(revision);
+        }
+        self.seen += 1;
+    }
+
+    fn check(mut self, backend: &Backend) -> Result<(), OpenError> {
+        self.revisions.sort_unstable();
+        let keys: Vec<_> = self.revisions.iter().map(|revision| revision.to_key()).collect();
+        let mut missing = None;
+        backend.multi_get(Bucket::Key, &keys, |position, row| {
+            if row.is_none() {
+                missing = Some(self.revisions[position]);
+            }
+        })?;
+        missing.map_or(Ok(()), |revision| Err(OpenError::MissingRow(revision)))
+    }
 }
 
 impl Restorer {
@@ -83,6 +126,7 @@ impl Restorer {
             key: Vec::new(),
             slot: None,
             newest: Revision::default(),
+            sample: Sample { revisions: Vec::new(), seen: 0, stride: 1 },
             leased_keys: Vec::new(),
         }
     }
@@ -97,8 +141,8 @@ impl Restorer {
             self.add(&key, change);
         }
         self.close();
-        let Self { builder, newest, leased_keys, .. } = self;
-        Ok(Restored { tree: builder.finish(), newest, leased_keys })
+        let Self { builder, newest, sample, leased_keys, .. } = self;
+        Ok(Restored { tree: builder.finish(), newest, sample, leased_keys })
     }
 
     fn add(&mut self, key: &[u8], change: Change) {
@@ -116,6 +160,9 @@ impl Restorer {
 
     fn close(&mut self) {
         let Some(slot) = self.slot.take() else { return };
+        if slot.is_live() {
+            self.sample.add(slot.revision());
+        }
         if let Some(meta) = slot.meta().filter(|meta| meta.lease.is_some()) {
             self.leased_keys.push((meta.lease, Bytes::copy_from_slice(&self.key)));
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use etcdrs_backend::Backend;
+use etcdrs_backend::{Backend, Batch};
 use etcdrs_types::LeaseId;
 
 use crate::state::Shared;
@@ -65,6 +65,8 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Store {
     pub(crate) shared: Arc<Shared>,
+    /// Empty, with the memory of the batch before.
+    pub(crate) spare_rows: Batch,
 }
 
 impl Store {

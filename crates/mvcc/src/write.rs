@@ -9,6 +9,9 @@ use crate::overlay::Overlay;
 use crate::state::Shared;
 use crate::{CompactError, EventBlock, KeyMeta, Store, StoredKv, Txn, WriteError, schema};
 
+/// A batch of at most this many bytes leaves its buffer to the next one.
+const SPARE_BYTES_MAX: usize = 1 << 20;
+
 /// What a commit made visible.
 #[derive(Debug)]
 pub struct Committed {
@@ -42,9 +45,10 @@ impl<'a> WriteBatch<'a> {
         let state = store.shared.state.read();
         let (base, compact_revision) = (state.revision, state.compact_revision);
         drop(state);
+        let rows = std::mem::take(&mut store.spare_rows);
         Self {
             store,
-            rows: Batch::new(),
+            rows,
             overlay: Overlay::default(),
             blocks: Vec::new(),
             base,
@@ -118,9 +122,13 @@ impl<'a> WriteBatch<'a> {
     /// # Errors
     /// If the database refuses; nothing is visible then.
     pub fn commit(self) -> Result<Committed, WriteError> {
-        let Self { store, rows, overlay, blocks, revision, compact_revision, .. } = self;
+        let Self { store, mut rows, overlay, blocks, revision, compact_revision, .. } = self;
+        let size_bytes = rows.size_bytes();
+        store.shared.backend.write_and_clear(&mut rows)?;
+        if size_bytes <= SPARE_BYTES_MAX {
+            store.spare_rows = rows;
+        }
         let shared = &store.shared;
-        shared.backend.write(rows)?;
         if revision == shared.state.read().revision
             && compact_revision == shared.state.read().compact_revision
         {

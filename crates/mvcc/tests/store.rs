@@ -436,6 +436,24 @@ fn mismatched_index_rows_are_refused() {
 }
 
 #[test]
+fn an_index_row_without_its_revision_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = Backend::open(dir.path(), &common::small_backend()).unwrap();
+    let mut store = Store::open(backend.clone(), &Options::default()).unwrap().store;
+    for key in ["a", "b"] {
+        let mut batch = store.begin();
+        batch.txn().put(key.as_bytes(), b"v", LeaseId::NONE);
+        batch.commit().unwrap();
+    }
+    drop(store);
+    let mut batch = backend.batch();
+    batch.delete(Bucket::Key, &Revision::main(2).to_key());
+    backend.write(batch).unwrap();
+    let err = Store::open(backend, &Options::default()).unwrap_err();
+    assert!(err.to_string().contains("names revision 2_0"), "{err}");
+}
+
+#[test]
 fn readers_see_one_revision_while_others_write_and_compact() {
     let mut fixture =
         Fixture::new(Options { value_cache_bytes: 20_000, event_ring_bytes: 100_000 });

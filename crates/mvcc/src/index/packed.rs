@@ -4,12 +4,15 @@ use std::cmp::Ordering;
 
 /// Strings in strictly ascending order.
 ///
-/// Invariant: every string is `prefix` + `bytes[ends[i-1]..ends[i]]`.
+/// Invariant: every string is `prefix` + `bytes[ends[i-1]..ends[i]]`, and `heads[i]` is [`head`] of
+/// what follows the prefix.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Packed {
     prefix: Box<[u8]>,
     bytes: Vec<u8>,
     ends: Vec<u32>,
+    /// Most searches are decided by these numbers, which lie close together.
+    heads: Vec<u64>,
 }
 
 /// Spare room that a growing buffer gets, bytes.
@@ -50,12 +53,11 @@ impl Packed {
         }
         let rest = &key[shared..];
         let rest_head = head(rest);
-        let (mut low, mut high) = (0, self.len());
+        let mut low = self.heads.partition_point(|&head| head < rest_head);
+        let mut high = low + self.heads[low..].partition_point(|&head| head == rest_head);
         while low < high {
             let middle = low.midpoint(high);
-            let suffix = self.suffix(middle);
-            // Most strings differ in their first bytes, which compare as one number.
-            match head(suffix).cmp(&rest_head).then_with(|| suffix.cmp(rest)) {
+            match self.suffix(middle).cmp(rest) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Greater => high = middle,
                 Ordering::Equal => return Ok(middle),
@@ -74,11 +76,16 @@ impl Packed {
         if self.bytes.capacity() - self.bytes.len() < suffix.len() {
             self.bytes.reserve_exact(suffix.len().max(BYTES_STEP.min(self.bytes.len())));
         }
-        self.bytes.splice(begin..begin, suffix.iter().copied());
+        let old_len = self.bytes.len();
+        self.bytes.extend_from_slice(suffix);
+        self.bytes.copy_within(begin..old_len, begin + suffix.len());
+        self.bytes[begin..begin + suffix.len()].copy_from_slice(suffix);
         let len = narrow(suffix.len());
         if self.ends.len() == self.ends.capacity() {
             self.ends.reserve_exact(ITEMS_STEP);
+            self.heads.reserve_exact(ITEMS_STEP);
         }
+        self.heads.insert(position, head(suffix));
         self.ends.insert(position, narrow(begin));
         for end in &mut self.ends[position..] {
             *end += len;
@@ -90,14 +97,17 @@ impl Packed {
         if !key.starts_with(&self.prefix) {
             self.rebase(key);
         }
-        self.bytes.extend_from_slice(&key[self.prefix.len()..]);
+        let suffix = &key[self.prefix.len()..];
+        self.bytes.extend_from_slice(suffix);
         self.ends.push(narrow(self.bytes.len()));
+        self.heads.push(head(suffix));
     }
 
     pub(crate) fn remove(&mut self, position: usize) {
         let (begin, end) = (self.begin(position), self.ends[position] as usize);
         self.bytes.drain(begin..end);
         self.ends.remove(position);
+        self.heads.remove(position);
         for later in &mut self.ends[position..] {
             *later -= (end - begin) as u32;
         }
@@ -129,6 +139,7 @@ impl Packed {
         }
         self.bytes = bytes;
         self.prefix = self.prefix[..len].into();
+        self.heads = (0..self.len()).map(|position| head(self.suffix(position))).collect();
     }
 
     /// The strings `from..to`, with the longest prefix.
@@ -140,10 +151,13 @@ impl Packed {
             prefix: [self.prefix(), &self.suffix(from)[..more]].concat().into(),
             bytes: Vec::with_capacity(total),
             ends: Vec::with_capacity(to - from),
+            heads: Vec::with_capacity(to - from),
         };
         for position in from..to {
-            part.bytes.extend_from_slice(&self.suffix(position)[more..]);
+            let suffix = &self.suffix(position)[more..];
+            part.bytes.extend_from_slice(suffix);
             part.ends.push(narrow(part.bytes.len()));
+            part.heads.push(head(suffix));
         }
         part
     }
@@ -165,6 +179,7 @@ impl Packed {
         self.prefix = Box::default();
         self.bytes.clear();
         self.ends.clear();
+        self.heads.clear();
     }
 
     /// Appends the strings of `other`, which are all larger.
@@ -178,7 +193,9 @@ impl Packed {
 
     /// Heap memory, bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.prefix.len() + self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
+        let lists =
+            self.ends.capacity() * size_of::<u32>() + self.heads.capacity() * size_of::<u64>();
+        self.prefix.len() + self.bytes.capacity() + lists
     }
 
     /// Bytes of the strings as they are stored.

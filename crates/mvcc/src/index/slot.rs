@@ -161,7 +161,7 @@ impl Slot {
         }
         let len = past.revisions.len();
         if len == past.revisions.capacity() {
-            past.revisions.reserve_exact((len / 2).max(1));
+            past.revisions.reserve_exact(if len == 0 { 1 } else { len.clamp(2, 64) });
         }
         past.revisions.push(old);
         if self.dead || matches!(change.kind, ChangeKind::Delete) {
