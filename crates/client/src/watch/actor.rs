@@ -349,3 +349,6 @@ impl Actor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
