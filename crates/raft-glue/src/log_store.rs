@@ -185,6 +185,22 @@ impl LogStore {
         self.submit_and_wait(wal::Batch::mark(mark)).await
     }
 
+    /// The index up to which entries can go so that at most `keep_bytes` are left, without going
+    /// above `snapshot`. `None` if none can.
+    pub(crate) fn superfluous(&self, snapshot: u64, keep_bytes: usize) -> Option<u64> {
+        let cache = self.cache.lock();
+        let mut left = cache.bytes;
+        let mut upto = None;
+        for entry in &cache.entries {
+            if left <= keep_bytes || entry.log_id.index > snapshot {
+                break;
+            }
+            left -= data_bytes(entry);
+            upto = Some(entry.log_id.index);
+        }
+        upto
+    }
+
     async fn submit_and_wait(&self, batch: wal::Batch) -> io::Result<()> {
         let (tx, rx) = tokio::sync::oneshot::channel();
         self.sink.submit(batch, move |result| {

@@ -416,29 +416,38 @@ async fn follow_status<F: Fs>(
 }
 
 /// Makes a snapshot every `snapshot_count` applied entries, or when the log in memory outgrows its
-/// budget.
+/// budget, and gives up what a snapshot made superfluous down to half of that budget.
 async fn keep_snapshots<F: Fs>(
     raft: Raft<TypeConfig, StateMachine<F>>,
     log: LogStore,
     mut applied: watch::Receiver<u64>,
     config: Config,
 ) {
-    let mut last = *applied.borrow_and_update();
-    let mut bytes_after_last = log.stats().bytes;
+    let metrics = raft.metrics();
+    let low = config.log_cache_bytes_max / 2;
+    let mut asked = *applied.borrow_and_update();
+    let (mut building, mut purged) = (false, 0);
     while applied.changed().await.is_ok() {
         let now = *applied.borrow_and_update();
+        let made = metrics.borrow_watched().snapshot.map_or(0, |id| id.index);
+        building &= made < asked;
         let bytes = log.stats().bytes;
-        // What a snapshot could not purge does not count against the budget again.
-        let grown = bytes.saturating_sub(bytes_after_last.min(config.log_cache_bytes_max / 2));
-        if now - last <= config.snapshot_count && grown <= config.log_cache_bytes_max {
-            bytes_after_last = bytes_after_last.min(bytes);
-            continue;
+        if bytes > low
+            && let Some(upto) = log.superfluous(made, low).filter(|upto| *upto > purged)
+        {
+            purged = upto;
+            if raft.trigger().purge_log(upto).await.is_err() {
+                return;
+            }
         }
-        if raft.trigger().snapshot().await.is_err() {
-            return;
+        let due = now - asked > config.snapshot_count;
+        let outgrown = bytes > config.log_cache_bytes_max && now > made;
+        if !building && (due || outgrown) {
+            (asked, building) = (now, true);
+            if raft.trigger().snapshot().await.is_err() {
+                return;
+            }
         }
-        last = now;
-        bytes_after_last = bytes;
     }
 }
 

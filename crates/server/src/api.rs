@@ -1,10 +1,10 @@
 //! The gRPC services. One file a service; the dispatch by path is in [`dispatch`].
 
-mod check;
+pub(crate) mod check;
 mod cluster;
 mod compaction;
-mod dispatch;
-mod encode;
+pub(crate) mod dispatch;
+pub(crate) mod encode;
 mod health;
 mod kv;
 mod lease;
@@ -13,7 +13,7 @@ mod range_stream;
 mod status;
 mod txn_check;
 mod watch;
-mod wire;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,7 +172,7 @@ impl Api {
 }
 
 /// Wraps a request's bytes as the one field of an `InternalRaftRequest`.
-fn internal_request(kind: Request, body: &[u8]) -> Bytes {
+pub(crate) fn internal_request(kind: Request, body: &[u8]) -> Bytes {
     let field = kind as u32;
     let length = body.len() as u64;
     let mut bytes =

@@ -20,6 +20,8 @@
 #![deny(missing_docs)]
 
 mod api;
+#[cfg(feature = "bench-hooks")]
+pub mod bench_hooks;
 pub mod config;
 mod grpc;
 mod http;

@@ -1,12 +1,15 @@
-//! The Watch service: one task for each stream, between the client's requests and the hub.
+//! The Watch service: for each stream a task that takes requests, and a body that asks the hub.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use etcdrs_mvcc::watch::{Events, Response, Wake, WatchSpec, WatchStream};
 use etcdrs_platform::{OsRandom, Random as _};
 use etcdrs_proto::etcdserverpb as pb;
 use etcdrs_types::KeyRange;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 use pb::watch_create_request::FilterType;
 use pb::watch_request::RequestUnion;
 use tokio::sync::Notify;
@@ -15,11 +18,11 @@ use tonic::{Code, Status};
 use crate::api::dispatch::decode;
 use crate::api::wire::{self, Header};
 use crate::api::{Api, status};
-use crate::grpc::{self, Body, PREFIX_BYTES, Requests, Sender};
+use crate::grpc::{self, Body, Messages, PREFIX_BYTES, Requests};
 
-/// Buffers that wait for the client to read; more stays in the hub, which is bounded too.
-const QUEUE: usize = 2;
-/// Bytes taken from the hub at once.
+/// Bytes of a response beside its events: prefix, header, id and flags.
+const CONTROL_BYTES: usize = 80;
+/// Bytes taken from the hub at once. What the client does not read stays there, and is bounded.
 const POLL_BYTES: usize = 64 * 1024;
 
 const WATCH_ID: u8 = 0x10;
@@ -29,106 +32,154 @@ const COMPACT_REVISION: u8 = 0x28;
 const CANCEL_REASON: u8 = 0x32;
 const FRAGMENT: u8 = 0x38;
 
-/// Wakes the stream's task.
-struct WakeTask(Notify);
+/// One client stream, shared by the task that takes its requests and the body that fills its
+/// answers. Events go from the hub into the body without a task in between.
+struct Stream {
+    api: Api,
+    method: usize,
+    hub: WatchStream,
+    /// Held while a request is carried out and while the hub is asked, so that the answer to a
+    /// request is never overtaken by what the request caused (WA-01).
+    control: Mutex<ControlState>,
+    waker: Arc<BodyWaker>,
+    /// Told when the body is gone.
+    closed: Notify,
+}
 
-impl Wake for WakeTask {
+#[derive(Default)]
+struct ControlState {
+    /// Framed answers to requests.
+    out: BytesMut,
+    /// Why the call ends, once it does.
+    ended: Option<Status>,
+}
+
+/// Wakes the task that polls the body.
+#[derive(Default)]
+struct BodyWaker(AtomicWaker);
+
+impl Wake for BodyWaker {
     fn wake(&self) {
-        self.0.notify_one();
+        self.0.wake();
     }
 }
 
 impl Api {
     pub(crate) fn watch(&self, method: usize, requests: Requests) -> Body {
-        let (sender, receiver) = grpc::channel(QUEUE);
-        let task = StreamTask::new(self.clone());
-        let api = self.clone();
-        tokio::spawn(async move {
-            let result = task.run(requests, &sender).await;
-            let code = result.as_ref().map_or_else(Status::code, |()| Code::Ok);
-            api.metrics.rpcs.handled(method, code);
-            if let Err(status) = result {
-                sender.fail(status).await;
-            }
-        });
-        Body::stream(receiver)
-    }
-}
-
-struct StreamTask {
-    api: Api,
-    wake: Arc<WakeTask>,
-    stream: WatchStream,
-}
-
-/// What happened next on a stream.
-enum Event {
-    Request(Option<Bytes>),
-    Ready,
-}
-
-impl StreamTask {
-    fn new(api: Api) -> Self {
-        let wake = Arc::new(WakeTask(Notify::new()));
         // WA-23: up to a tenth of the interval, once for each stream.
-        let tenth = api.settings.progress_interval.as_millis() as u64 / 10;
+        let tenth = self.settings.progress_interval.as_millis() as u64 / 10;
         let jitter = OsRandom.below(tenth.max(1));
-        let waker: Arc<dyn Wake> = wake.clone();
-        let stream = api.state.hub.stream_with_jitter(waker, jitter);
-        Self { api, wake, stream }
+        let waker = Arc::new(BodyWaker::default());
+        let hub = self.state.hub.stream_with_jitter(waker.clone(), jitter);
+        let stream = Arc::new(Stream {
+            api: self.clone(),
+            method,
+            hub,
+            control: Mutex::default(),
+            waker,
+            closed: Notify::new(),
+        });
+        tokio::spawn(take_requests(Arc::clone(&stream), requests));
+        Body::stream(Answers { stream, ready: Vec::new() })
     }
+}
 
-    async fn run(&self, mut requests: Requests, sender: &Sender) -> Result<(), Status> {
-        let mut stopping = std::pin::pin!(self.api.stopping());
-        let mut half_closed = false;
-        let mut ready = Vec::new();
-        loop {
-            let event = tokio::select! {
-                biased;
-                () = &mut stopping => return Err(status::stopped()),
-                request = requests.next(), if !half_closed => Event::Request(request?),
-                () = self.wake.0.notified() => Event::Ready,
-                () = sender.closed(), if half_closed => return Err(status::watch_canceled()),
-            };
-            let mut out = BytesMut::new();
-            match event {
-                // The stream lives on after the client half-closed it (WA-15).
-                Event::Request(None) => half_closed = true,
-                Event::Request(Some(raw)) => self.request(decode(&raw)?, &mut out),
-                Event::Ready => {
-                    self.stream.poll(POLL_BYTES, &mut ready);
-                    for response in ready.drain(..) {
-                        self.response(&response, &mut out);
-                    }
-                }
+/// Carries out what the client asks for until the call ends.
+async fn take_requests(stream: Arc<Stream>, mut requests: Requests) {
+    let mut half_closed = false;
+    let mut stopping = std::pin::pin!(stream.api.stopping());
+    let ended = loop {
+        let raw = tokio::select! {
+            biased;
+            () = &mut stopping => break status::stopped(),
+            () = stream.closed.notified() => break status::watch_canceled(),
+            request = requests.next(), if !half_closed => request,
+        };
+        match raw {
+            // The stream lives on after the client half-closed it (WA-15).
+            Ok(None) => half_closed = true,
+            Ok(Some(raw)) => match decode(&raw) {
+                Ok(request) => stream.request(request),
+                Err(status) => break status,
+            },
+            Err(status) if status.code() == Code::Cancelled => break status::watch_canceled(),
+            Err(status) => break status,
+        }
+    };
+    stream.api.metrics.rpcs.handled(stream.method, ended.code());
+    stream.control.lock().ended = Some(ended);
+    stream.waker.wake();
+}
+
+/// The body of a stream's answers.
+struct Answers {
+    stream: Arc<Stream>,
+    ready: Vec<Response>,
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.stream.closed.notify_one();
+    }
+}
+
+impl Messages for Answers {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
+        let Self { stream, ready } = self;
+        stream.waker.0.register(cx.waker());
+        let mut out = {
+            let mut control = stream.control.lock();
+            stream.hub.poll(POLL_BYTES, ready);
+            if ready.is_empty()
+                && control.out.is_empty()
+                && let Some(status) = control.ended.take()
+            {
+                return Poll::Ready(Some(Err(status)));
             }
-            if !out.is_empty() {
-                self.api.metrics.sent.inc_by(out.len() as u64);
-                if !sender.send(out.freeze()).await {
-                    return Err(status::watch_canceled());
-                }
-            }
+            std::mem::take(&mut control.out)
+        };
+        if ready.is_empty() && out.is_empty() {
+            return Poll::Pending;
+        }
+        out.reserve(ready.iter().map(|response| stream.room_for(response)).sum());
+        for response in ready.drain(..) {
+            stream.response(&response, &mut out);
+        }
+        stream.api.metrics.sent.inc_by(out.len() as u64);
+        Poll::Ready(Some(Ok(out.freeze())))
+    }
+}
+
+impl Stream {
+    /// Bytes that a response takes at most, unless it is cut into fragments.
+    fn room_for(&self, response: &Response) -> usize {
+        match response {
+            Response::Events { events, prev_kv, .. } => CONTROL_BYTES + events.wire_len(*prev_kv),
+            Response::Progress { .. } | Response::Compacted { .. } => CONTROL_BYTES,
         }
     }
 
-    fn request(&self, request: pb::WatchRequest, out: &mut BytesMut) {
+    fn request(&self, request: pb::WatchRequest) {
+        let mut control = self.control.lock();
         match request.request_union {
-            Some(RequestUnion::CreateRequest(create)) => self.create(create, out),
+            Some(RequestUnion::CreateRequest(create)) => self.create(create, &mut control.out),
             Some(RequestUnion::CancelRequest(cancel)) => {
-                if let Some(revision) = self.stream.cancel(cancel.watch_id) {
-                    let control = Control {
+                if let Some(revision) = self.hub.cancel(cancel.watch_id) {
+                    let canceled = Control {
                         header: self.api.header(revision),
                         watch_id: cancel.watch_id,
                         canceled: true,
                         ..Control::default()
                     };
-                    control.put(out);
+                    canceled.put(&mut control.out);
                 }
             }
-            Some(RequestUnion::ProgressRequest(_)) => self.stream.request_progress(),
+            Some(RequestUnion::ProgressRequest(_)) => self.hub.request_progress(),
             // WA-12: ignored, and the stream lives on.
             None => {}
         }
+        drop(control);
+        self.waker.wake();
     }
 
     fn create(&self, create: pb::WatchCreateRequest, out: &mut BytesMut) {
@@ -143,7 +194,7 @@ impl StreamTask {
             fragment: create.fragment,
             range: KeyRange::from_wire(create.key, create.range_end),
         };
-        let control = match self.stream.create(spec) {
+        let control = match self.hub.create(spec) {
             Ok(created) => Control {
                 header: self.api.header(created.revision),
                 watch_id: created.watch_id,

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Frame, SizeHint};
 use tonic::Status;
 
-use crate::grpc::stream::Receiver;
+use crate::grpc::Messages;
 use crate::grpc::{PREFIX_BYTES, prefix};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -58,7 +58,7 @@ enum Kind {
     /// A unary answer and, after it, the trailers.
     Unary { frames: VecDeque<Bytes>, ended: bool },
     /// A stream of messages; its end decides the trailers.
-    Stream { messages: Receiver, ended: bool },
+    Stream { messages: Box<dyn Messages>, ended: bool },
     /// An answer of the plain HTTP side.
     Http(axum::body::Body),
     /// An answer of a tonic service (reflection).
@@ -74,8 +74,8 @@ impl Body {
         Self(Kind::Unary { frames: payload.into_frames(), ended: false })
     }
 
-    pub(crate) fn stream(messages: Receiver) -> Self {
-        Self(Kind::Stream { messages, ended: false })
+    pub(crate) fn stream(messages: impl Messages + 'static) -> Self {
+        Self(Kind::Stream { messages: Box::new(messages), ended: false })
     }
 
     pub(crate) fn http(body: axum::body::Body) -> Self {

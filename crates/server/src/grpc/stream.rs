@@ -6,6 +6,12 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tonic::Status;
 
+/// Fills the body of a streaming answer.
+pub(crate) trait Messages: Send {
+    /// The next framed messages; `None` ends the call with success, an error with its status.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>>;
+}
+
 /// Makes a queue of at most `buffers` buffers.
 pub(crate) fn channel(buffers: usize) -> (Sender, Receiver) {
     let (tx, rx) = mpsc::channel(buffers);
@@ -37,11 +43,8 @@ impl Sender {
 /// The body's end.
 pub(crate) struct Receiver(mpsc::Receiver<Result<Bytes, Status>>);
 
-impl Receiver {
-    pub(super) fn poll_next(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Status>>> {
+impl Messages for Receiver {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
         self.0.poll_recv(cx)
     }
 }
