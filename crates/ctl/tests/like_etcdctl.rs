@@ -45,9 +45,16 @@ fn without_members(text: &str, names: &[&str]) -> String {
     text
 }
 
-/// Seconds that a lease of 1000 has left, which pass differently on both sides.
+/// Text without the seconds that a lease has left, which pass differently on both sides.
 fn without_seconds(text: &str) -> String {
-    (990..1000).fold(text.to_owned(), |text, left| text.replace(&left.to_string(), "LEFT"))
+    let mut text = text.to_owned();
+    for marker in ["remaining(", "\"ttl\":", "\"TTL\" : "] {
+        if let Some(start) = text.find(marker).map(|at| at + marker.len()) {
+            let length = text[start..].find(|c: char| !c.is_ascii_digit()).unwrap_or_default();
+            text.replace_range(start..start + length, "LEFT");
+        }
+    }
+    text
 }
 
 fn case(line: &str) -> Case<'_> {
