@@ -59,19 +59,34 @@ pub(crate) fn refused(error: RangeError) -> Result<Refusal, ApplyError> {
     }
 }
 
-/// What a put needs to hold before it runs (PD-02, TX-11).
+/// What a put by itself needs to hold before it runs (PD-02): etcd looks at the lease first.
 pub(crate) fn check_put(
     txn: &Txn<'_, '_>,
     lessor: &Lessor,
     put: &pb::PutRequest,
 ) -> Result<(), Refusal> {
-    if (put.ignore_value || put.ignore_lease) && txn.lookup(&put.key).is_none() {
-        return Err(Refusal::KeyNotFound);
-    }
-    if put.lease != 0 && !lessor.contains(LeaseId(put.lease)) {
-        return Err(Refusal::LeaseNotFound);
-    }
-    Ok(())
+    check_lease(lessor, put)?;
+    check_key(txn, put)
+}
+
+/// What a put inside a transaction needs to hold (TX-11): etcd looks at the key first.
+pub(crate) fn check_txn_put(
+    txn: &Txn<'_, '_>,
+    lessor: &Lessor,
+    put: &pb::PutRequest,
+) -> Result<(), Refusal> {
+    check_key(txn, put)?;
+    check_lease(lessor, put)
+}
+
+fn check_key(txn: &Txn<'_, '_>, put: &pb::PutRequest) -> Result<(), Refusal> {
+    let needed = put.ignore_value || put.ignore_lease;
+    if needed && txn.lookup(&put.key).is_none() { Err(Refusal::KeyNotFound) } else { Ok(()) }
+}
+
+fn check_lease(lessor: &Lessor, put: &pb::PutRequest) -> Result<(), Refusal> {
+    let id = LeaseId(put.lease);
+    if id.is_some() && !lessor.contains(id) { Err(Refusal::LeaseNotFound) } else { Ok(()) }
 }
 
 /// Runs a put that [`check_put`] passed.

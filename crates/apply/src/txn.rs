@@ -166,7 +166,7 @@ fn check_puts(
     let succeeded = path.next();
     for op in branch(txn, succeeded) {
         match &op.request {
-            Some(Request::RequestPut(put)) => kv::check_put(view, lessor, put)?,
+            Some(Request::RequestPut(put)) => kv::check_txn_put(view, lessor, put)?,
             Some(Request::RequestTxn(nested)) => check_puts(view, lessor, nested, path)?,
             _ => {}
         }

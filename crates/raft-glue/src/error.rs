@@ -78,6 +78,14 @@ pub enum StartError {
         /// The log's purge mark.
         purged: u64,
     },
+    /// There is a log, but the database that goes with it is gone.
+    #[error(
+        "database file ({path:?}) of the backend is missing: restore it, or remove the data directory and start anew"
+    )]
+    DatabaseMissing {
+        /// Where the database should be.
+        path: PathBuf,
+    },
     /// The state machine refused.
     #[error("state machine")]
     Machine(#[from] etcdrs_apply::ApplyError),

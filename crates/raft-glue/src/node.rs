@@ -301,9 +301,22 @@ fn load<F: Fs>(fs: &F, config: &Config, opened: apply::Opened) -> Result<Loaded<
     let mut machine = opened.machine;
     let store = snap::Store::open(fs.clone(), &config.snap_dir)?;
     let dir = config.wal_dir.clone();
+    // Damaged files are set aside here; the database is what a start reads.
+    match store.newest() {
+        Ok(_) | Err(snap::Error::NoSnapshot) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let exists = wal::Wal::exists(fs, &dir)
+        .map_err(|source| wal::OpenError::Io { path: dir.clone(), source })
+        .map_err(|source| StartError::OpenLog { dir: dir.clone(), source })?;
     let membership = match &opened.membership {
         Some(bytes) => MembershipRecord::decode(bytes.clone())
             .map_err(|error| StartError::Entry(format!("stored membership: {error}")))?,
+        // The members are durable before the log exists, so this is another database.
+        None if exists => {
+            let path = machine.shared().backend().path().to_path_buf();
+            return Err(StartError::DatabaseMissing { path });
+        }
         None => {
             let record = MembershipRecord::seed(config.voters.iter().map(|id| id.0));
             // Durable before the log exists: a log whose members are unknown could never start.
@@ -311,10 +324,6 @@ fn load<F: Fs>(fs: &F, config: &Config, opened: apply::Opened) -> Result<Loaded<
             record
         }
     };
-    let exists = wal::Wal::exists(fs, &dir).map_err(|source| StartError::OpenLog {
-        dir: dir.clone(),
-        source: wal::OpenError::Io { path: dir.clone(), source },
-    })?;
     if !exists {
         let metadata = wal::Metadata { node_id: config.member, cluster_id: config.cluster };
         let log = wal::Wal::create(fs.clone(), &dir, &metadata, config.wal.clone())

@@ -10,6 +10,7 @@ async fn main() -> anyhow::Result<()> {
     let config = Config {
         data_dir: dir.path().join("data"),
         listen_client_urls: vec!["http://127.0.0.1:0".parse()?],
+        listen_peer_urls: Vec::new(), // no peers, and no port for them
         ..Config::default()
     };
     let server = Server::start(config).await?;

@@ -29,7 +29,7 @@ pub struct Config {
     pub advertise_client_urls: Vec<Url>,
     /// `--listen-metrics-urls`.
     pub listen_metrics_urls: Vec<Url>,
-    /// `--listen-peer-urls`. A cluster of one has no peer traffic: nothing is bound.
+    /// `--listen-peer-urls`. A cluster of one answers `/version` there; empty binds nothing.
     pub listen_peer_urls: Vec<Url>,
     /// `--initial-advertise-peer-urls`.
     pub initial_advertise_peer_urls: Vec<Url>,

@@ -28,6 +28,11 @@ pub(crate) fn router(api: Api) -> Router {
         .with_state(api)
 }
 
+/// What the peer port answers while there are no peers.
+pub(crate) fn peer_router(api: Api) -> Router {
+    Router::new().route("/version", get(version)).with_state(api)
+}
+
 async fn version(State(api): State<Api>) -> Response {
     let cluster = api.state.cluster.read().version().map(str::to_owned);
     let body = serde_json::json!({

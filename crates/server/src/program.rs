@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::emulate_default_handler;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, ConfigError, Loaded};
@@ -75,9 +77,9 @@ async fn serve(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (name, code) = tokio::select! {
-        _ = terminate.recv() => ("terminated", 128 + 15),
-        _ = interrupt.recv() => ("interrupt", 128 + 2),
+    let (name, number) = tokio::select! {
+        _ = terminate.recv() => ("terminated", SIGTERM),
+        _ = interrupt.recv() => ("interrupt", SIGINT),
         fatal = server.failed() => {
             // Nothing of this process can be trusted any more: no orderly stop.
             tracing::error!(error = %fatal, "etcd server failed");
@@ -86,6 +88,12 @@ async fn serve(config: Config) -> ExitCode {
     };
     tracing::info!(signal = name, "received signal; shutting down");
     server.stop().await;
-    // etcd re-raises the signal; a shell sees the same code.
-    ExitCode::from(code)
+    // The process dies of the signal, as etcd does, so that its parent sees why it ended; process
+    // 1 of a container cannot, and ends well.
+    if std::process::id() != 1
+        && let Err(error) = emulate_default_handler(number)
+    {
+        tracing::warn!(%error, "could not raise the signal again");
+    }
+    ExitCode::SUCCESS
 }

@@ -59,6 +59,7 @@ impl Server {
         // Bound before anything is opened: a port in use must not leave a new data directory.
         let client = bind(&config.listen_client_urls).await?;
         let metrics_only = bind(&config.listen_metrics_urls).await?;
+        let peer = bind(&config.listen_peer_urls).await?;
         let opened = storage::open(&config, Arc::clone(&metrics.wal)).await?;
         let state = opened.machine.machine.shared();
         let node = Node::start(OsFs, opened.raft, opened.machine).await?;
@@ -90,6 +91,16 @@ impl Server {
             tracing::info!(address = %url, "serving client traffic insecurely; this is strongly discouraged!");
             let served = listen::serve(listener, front.clone(), limits.clone(), stopped.clone());
             listeners.push(tokio::spawn(served));
+        }
+        for (url, listener) in peer {
+            tracing::info!(address = %url, "serving peer traffic");
+            let front = front.clone().peer_port();
+            listeners.push(tokio::spawn(listen::serve(
+                listener,
+                front,
+                limits.clone(),
+                stopped.clone(),
+            )));
         }
         for (url, listener) in metrics_only {
             tracing::info!(address = %url, "serving metrics");
@@ -274,6 +285,11 @@ impl Front {
             .expect("the committed descriptors are complete");
         let reflection = BoxCloneSyncService::new(reflection);
         Self { router: crate::http::router(api.clone()), api, reflection, http_only: false }
+    }
+
+    /// What peers may ask a cluster of one: its version.
+    fn peer_port(self) -> Self {
+        Self { router: crate::http::peer_router(self.api.clone()), ..self.http_only() }
     }
 
     fn http_only(self) -> Self {

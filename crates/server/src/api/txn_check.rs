@@ -11,6 +11,14 @@ use crate::api::{check, status};
 
 /// Checks sizes, keys and overlaps of a transaction.
 pub(crate) fn txn(request: &pb::TxnRequest, ops_max: usize) -> Result<(), Status> {
+    shape(request, ops_max)?;
+    overlaps(&request.success)?;
+    overlaps(&request.failure)?;
+    Ok(())
+}
+
+/// Sizes and keys, all the way down; overlaps come only after everything else is in order.
+fn shape(request: &pb::TxnRequest, ops_max: usize) -> Result<(), Status> {
     let used = request.compare.len().max(request.success.len()).max(request.failure.len());
     if used > ops_max {
         return Err(status::too_many_ops());
@@ -22,8 +30,6 @@ pub(crate) fn txn(request: &pb::TxnRequest, ops_max: usize) -> Result<(), Status
         // A nested transaction gets what its parent left over (TX-03).
         one(op, ops_max - used)?;
     }
-    overlaps(&request.success)?;
-    overlaps(&request.failure)?;
     Ok(())
 }
 
@@ -32,7 +38,7 @@ fn one(op: &pb::RequestOp, ops_max: usize) -> Result<(), Status> {
         Some(Request::RequestRange(range)) => check::range(range),
         Some(Request::RequestPut(put)) => check::put(put),
         Some(Request::RequestDeleteRange(delete)) => check::delete(delete),
-        Some(Request::RequestTxn(nested)) => txn(nested, ops_max),
+        Some(Request::RequestTxn(nested)) => shape(nested, ops_max),
         None => Err(status::key_not_found()),
     }
 }

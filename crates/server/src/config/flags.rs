@@ -121,7 +121,7 @@ flags! {
     "snapshot-catchup-entries" Member "Number of entries for a slow follower to catch up after compacting the raft storage entries.": snapshot_catchup_entries, number, u64::to_string;
     "heartbeat-interval" Member "Time (in milliseconds) of a heartbeat interval.": heartbeat, millis, |d: &std::time::Duration| d.as_millis().to_string();
     "election-timeout" Member "Time (in milliseconds) for an election to timeout.": election, millis, |d: &std::time::Duration| d.as_millis().to_string();
-    "listen-peer-urls" Member "List of URLs to listen on for peer traffic (a cluster of one has none: nothing is bound).": listen_peer_urls, Url::parse_list, |urls: &Vec<Url>| list(urls);
+    "listen-peer-urls" Member "List of URLs to listen on for peer traffic.": listen_peer_urls, Url::parse_list, |urls: &Vec<Url>| list(urls);
     "listen-client-urls" Member "List of URLs to listen on for client grpc and http traffic.": listen_client_urls, Url::parse_list, |urls: &Vec<Url>| list(urls);
     "listen-metrics-urls" Member "List of URLs to listen on for the /metrics, /health, /livez and /readyz endpoints.": listen_metrics_urls, Url::parse_list, |urls: &Vec<Url>| list(urls);
     "max-snapshots" Member "Maximum number of snapshot files to retain (0 is unlimited).": snapshots_max, number, usize::to_string;
