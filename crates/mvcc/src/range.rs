@@ -71,15 +71,20 @@ impl<'q> Collector<'q> {
         }
     }
 
-    /// Whether nothing more is wanted.
+    /// Whether no more pairs are wanted.
+    fn is_full(&self) -> bool {
+        self.kvs.len() + self.hits.len() >= self.max
+    }
+
+    /// Whether nothing more is wanted, not even to be counted.
     pub(crate) fn is_done(&self) -> bool {
-        self.known_count.is_some() && self.kvs.len() + self.hits.len() >= self.max
+        self.known_count.is_some() && self.is_full()
     }
 
     /// Takes a live key. Returns whether to go on.
     pub(crate) fn add(&mut self, key: KeyParts<'_>, found: Version, kv: Option<&StoredKv>) -> bool {
         self.seen += 1;
-        if self.kvs.len() + self.hits.len() < self.max {
+        if !self.is_full() {
             let admitted = self.query.admits(found.create, found.revision.main);
             if admitted && self.sorts {
                 let kv = self.pair(key, found, kv);
@@ -253,9 +258,16 @@ fn attempt(shared: &Shared, query: &RangeQuery) -> Result<RangeResult, RangeErro
         let mut cursor = Some(state.tree.cursor(Bound::Included(&query.range.start)));
         let mut leaves = 0;
         while let Some(place) = cursor {
-            cursor = place.visit_leaf(&state.tree, &query.range, |key, slot| {
-                visit(&mut collector, key, slot, at)
-            });
+            let unchanged = || place.unchanged_leaf(&state.tree, &query.range, at);
+            cursor = match collector.is_full().then(unchanged).flatten() {
+                Some((live, next)) => {
+                    collector.seen += i64::from(live);
+                    next
+                }
+                None => place.visit_leaf(&state.tree, &query.range, |key, slot| {
+                    visit(&mut collector, key, slot, at)
+                }),
+            };
             leaves += 1;
             if let Some(place) = cursor.filter(|_| leaves % SLICE_LEAVES == 0) {
                 let next = place.first_key(&state.tree);

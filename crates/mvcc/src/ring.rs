@@ -3,23 +3,26 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use etcdrs_types::KeyRange;
 
 use crate::{EventBlock, EventKind};
 
-/// What one birth or death of a key costs, besides the key that it shares with the event.
-const TALLY_BYTES: usize = size_of::<Tally>();
+/// The share of the budget that births and deaths get, one part in so many.
+const TALLY_SHARE: usize = 8;
 
-/// The newest event blocks without a gap, and the births and deaths among them.
+/// The newest event blocks without a gap; and births and deaths of keys, further back if there
+/// were few, so that a count of the past is the count of today less what changed.
 #[derive(Debug)]
 pub(crate) struct Ring {
     blocks: VecDeque<(Arc<EventBlock>, usize)>,
-    tallies: VecDeque<Tally>,
     bytes: usize,
     budget: usize,
-    /// Every change from this main revision on is in the ring.
+    /// Every change from this main revision on is in `blocks`.
     from: i64,
+    tallies: VecDeque<Tally>,
+    tally_bytes: usize,
+    /// Every birth and death from this main revision on is in `tallies`.
+    tallies_from: i64,
 }
 
 #[derive(Debug)]
@@ -27,17 +30,26 @@ struct Tally {
     main: i64,
     /// +1 for a birth, -1 for a death.
     delta: i64,
-    key: Bytes,
+    /// A copy: sharing the event's would keep its whole pair in memory.
+    key: Box<[u8]>,
+}
+
+impl Tally {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.key.len()
+    }
 }
 
 impl Ring {
     pub(crate) fn new(budget: usize, current: i64) -> Self {
         Self {
             blocks: VecDeque::new(),
-            tallies: VecDeque::new(),
             bytes: 0,
             budget,
             from: current + 1,
+            tallies: VecDeque::new(),
+            tally_bytes: 0,
+            tallies_from: current + 1,
         }
     }
 
@@ -48,35 +60,37 @@ impl Ring {
                 EventKind::Put => continue,
                 EventKind::Delete => -1,
             };
-            self.tallies.push_back(Tally { main: block.revision, delta, key: event.key.clone() });
-            self.bytes += TALLY_BYTES;
+            let tally = Tally { main: block.revision, delta, key: event.key[..].into() };
+            self.tally_bytes += tally.bytes();
+            self.tallies.push_back(tally);
         }
         let bytes = block.heap_bytes();
         self.bytes += bytes;
         self.blocks.push_back((Arc::clone(block), bytes));
     }
 
-    /// Drops the oldest blocks until the budget holds.
+    /// Drops the oldest blocks, births and deaths until the budgets hold.
     pub(crate) fn trim(&mut self) {
-        while self.bytes > self.budget {
+        while self.tally_bytes > self.budget / TALLY_SHARE {
+            let Some(tally) = self.tallies.pop_front() else { break };
+            self.tally_bytes -= tally.bytes();
+            self.tallies_from = tally.main + 1;
+        }
+        while self.bytes > self.budget - self.budget / TALLY_SHARE {
             let Some((block, bytes)) = self.blocks.pop_front() else { return };
             self.bytes -= bytes;
             self.from = block.revision + 1;
-            while self.tallies.front().is_some_and(|tally| tally.main <= block.revision) {
-                self.tallies.pop_front();
-                self.bytes -= TALLY_BYTES;
-            }
         }
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.tally_bytes
     }
 
-    /// By how much the number of keys in `range` grew after main revision `at`; `None` if the
-    /// ring does not reach back that far.
+    /// By how much the number of keys in `range` grew after main revision `at`; `None` if that is
+    /// too long ago.
     pub(crate) fn growth_since(&self, at: i64, range: &KeyRange) -> Option<i64> {
-        if self.from > at + 1 {
+        if self.tallies_from > at + 1 {
             return None;
         }
         let begin = self.tallies.partition_point(|tally| tally.main <= at);

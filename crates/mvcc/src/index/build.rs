@@ -42,7 +42,8 @@ impl Builder {
         slots.append(&mut self.slots);
         self.keys.clear();
         let live = slots.iter().map(|slot| u32::from(slot.is_live())).sum();
-        self.leaves.push(Leaf { keys, slots, live });
+        let newest = slots.iter().map(|slot| slot.revision().main).max().unwrap_or(0);
+        self.leaves.push(Leaf { keys, slots, live, newest });
     }
 
     pub(crate) fn finish(mut self) -> Tree {

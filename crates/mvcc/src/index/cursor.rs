@@ -74,4 +74,22 @@ impl Cursor {
         }
         if end < len { None } else { self.next_leaf(tree) }
     }
+
+    /// If nothing in this leaf changed after main revision `at`, and all of it lies in `range`:
+    /// its number of live keys, and the next leaf.
+    pub(crate) fn unchanged_leaf(
+        self,
+        tree: &Tree,
+        range: &KeyRange,
+        at: i64,
+    ) -> Option<(u32, Option<Self>)> {
+        let leaf = &tree.leaves[self.path.leaf as usize];
+        let whole = self.position == 0
+            && match &range.end {
+                RangeEnd::Unbounded => true,
+                RangeEnd::Before(end) => leaf.keys.search(end) == Err(leaf.slots.len()),
+                RangeEnd::Single => false,
+            };
+        (whole && leaf.newest <= at).then(|| (leaf.live, self.next_leaf(tree)))
+    }
 }

@@ -46,6 +46,8 @@ pub(super) struct Leaf {
     pub(super) keys: Packed,
     pub(super) slots: Vec<Slot>,
     pub(super) live: u32,
+    /// No key of the leaf changed after this main revision.
+    pub(super) newest: i64,
 }
 
 /// Invariant: `separators` has one string less than there are children; all keys below child i
@@ -187,6 +189,7 @@ impl Tree {
     pub(crate) fn apply(&mut self, key: &[u8], change: Change) {
         let path = self.descend(key);
         let leaf = &mut self.leaves[path.leaf as usize];
+        leaf.newest = leaf.newest.max(change.revision.main);
         let (was, is) = match leaf.keys.search(key) {
             Ok(position) => {
                 let slot = &mut leaf.slots[position];
@@ -352,6 +355,7 @@ impl Tree {
         leaf.slots.reserve_exact(other.slots.len());
         leaf.slots.extend(other.slots);
         leaf.live += other.live;
+        leaf.newest = leaf.newest.max(other.newest);
         let live = leaf.live;
         self.free_leaves.push(gone);
         let inner = &mut self.inners[node as usize];
@@ -484,7 +488,7 @@ impl Leaf {
         self.slots.shrink_to_fit();
         let live = count_live(&slots);
         self.live -= live;
-        Self { keys, slots, live }
+        Self { keys, slots, live, newest: self.newest }
     }
 
     fn live_before(&self, position: usize) -> i64 {
