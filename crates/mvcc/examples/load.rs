@@ -135,7 +135,7 @@ fn main() {
     let mut args = std::env::args().skip(1).filter_map(|arg| arg.parse::<u64>().ok());
     let (keys, batch) = (args.next().unwrap_or(1_000_000), args.next().unwrap_or(64));
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    if let Some(dir) = std::env::args().find(|arg| arg.starts_with('/')) {
+    if let Some(dir) = std::env::args().skip(1).find(|arg| arg.starts_with('/')) {
         restart(dir.as_ref(), keys, &mut random);
         return;
     }
@@ -180,5 +180,15 @@ fn restart(dir: &std::path::Path, keys: u64, random: &mut Random) {
         memory.index as u64 / keys,
         memory.keys as u64 / keys
     );
+    report("get, random, cold", 20_000, || {
+        for _ in 0..20_000 {
+            let query = RangeQuery::new(KeyRange::single(key(random.below(keys))));
+            black_box(reader.range(&query).expect("range"));
+        }
+    });
+    report("values read into memory, per key", keys, || {
+        let mut job = reader.warm_job();
+        while job.step(1000).expect("warm") {}
+    });
     reads(&reader, keys, random);
 }
