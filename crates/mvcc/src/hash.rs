@@ -18,7 +18,7 @@ const SLICE_LEAVES: usize = 20;
 pub struct HashKv {
     /// The hash.
     pub hash: u32,
-    /// The revision that was hashed.
+    /// The revision that was hashed; a negative one as it was asked for.
     pub revision: i64,
     /// The compacted revision at that moment; -1 if there was none.
     pub compact_revision: i64,
@@ -39,42 +39,64 @@ pub(crate) fn hash_kv(shared: &Shared, revision: i64) -> Result<HashKv, RangeErr
         if revision > 0 && revision < compacted {
             return Err(RangeError::Compacted);
         }
-        let at = if revision <= 0 { current } else { revision };
-        let Some(keep) = kept(shared, compacted) else { continue };
-        let mut hash = Hasher { compacted, keep: &keep, crc: crc32c::crc32c(b"key") };
+        let at = if revision == 0 { current } else { revision };
+        let answer = |hash| HashKv {
+            hash,
+            revision: at,
+            compact_revision: compacted,
+            current_revision: current,
+        };
+        let crc = crc32c::crc32c(b"key");
+        if at < 0 {
+            // No row is that old (MT-03).
+            return Ok(answer(crc));
+        }
+        let Some(Kept { any, revisions }) = kept(shared, compacted, at) else { continue };
+        let mut hash = Hasher { compacted, skips: any, keep: &revisions, crc };
         let before = Revision::main(at + 1).to_key();
         let scan = Scan { from: Bound::Unbounded, before: Some(&before), fill_cache: false };
         let mut rows = snapshot.rows(Bucket::Key, &scan);
         while let Some((key, value)) = rows.next()? {
             hash.row(key, value)?;
         }
-        let (hash, compact_revision) = (hash.crc, compacted);
-        return Ok(HashKv { hash, revision: at, compact_revision, current_revision: current });
+        return Ok(answer(hash.crc));
     }
 }
 
-/// The revisions that a compaction at `at` keeps of all up to it, tombstones aside, sorted.
-/// `None` if a later compaction came in between.
-fn kept(shared: &Shared, at: i64) -> Option<Vec<Revision>> {
-    let mut keep = Vec::new();
-    if at <= 0 {
-        return Some(keep);
+/// What a compaction at the hashed revision would keep of all up to it, tombstones aside.
+#[derive(Default)]
+struct Kept {
+    /// Whether that is anything at all.
+    any: bool,
+    /// Those of the revisions that are not above the compacted one, sorted.
+    revisions: Vec<Revision>,
+}
+
+/// What a compaction at `at` would keep. `None` if a compaction above `compacted` came in between.
+fn kept(shared: &Shared, compacted: i64, at: i64) -> Option<Kept> {
+    let mut kept = Kept::default();
+    if compacted <= 0 {
+        return Some(kept);
     }
     let mut from = Vec::new();
     loop {
         let state = shared.state.read();
-        if state.compact_revision != at {
+        if state.compact_revision != compacted {
             return None;
         }
         let mut cursor = Some(state.tree.cursor(Bound::Included(&from)));
         for _ in 0..SLICE_LEAVES {
             cursor = cursor?.visit_leaf(&state.tree, &KeyRange::all(), |_, slot| {
-                keep.extend(slot.at(at).map(|(version, _)| version.revision));
+                if let Some((version, _)) = slot.at(at) {
+                    kept.any = true;
+                    kept.revisions
+                        .extend((version.revision.main <= compacted).then_some(version.revision));
+                }
                 true
             });
             if cursor.is_none() {
-                keep.sort_unstable();
-                return Some(keep);
+                kept.revisions.sort_unstable();
+                return Some(kept);
             }
         }
         from = cursor?.first_key(&state.tree);
@@ -83,6 +105,10 @@ fn kept(shared: &Shared, at: i64) -> Option<Vec<Revision>> {
 
 struct Hasher<'a> {
     compacted: i64,
+    /// Whether rows up to the compacted revision count only if they are in `keep`. They all count
+    /// where a compaction at the hashed revision would keep nothing (storage-and-raft.md §3.9).
+    skips: bool,
+    /// The kept revisions that are still to come.
     keep: &'a [Revision],
     crc: u32,
 }
@@ -91,7 +117,7 @@ impl Hasher<'_> {
     fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), RangeError> {
         let corrupt = RangeError::Corrupt(Revision::default());
         let (revision, tombstone) = Revision::from_key(key).ok_or(corrupt)?;
-        if revision.main <= self.compacted && !self.keep.is_empty() {
+        if self.skips && revision.main <= self.compacted {
             // Rows come in order, so the kept revisions are met in order too.
             while self.keep.first().is_some_and(|&first| first < revision) {
                 self.keep = &self.keep[1..];

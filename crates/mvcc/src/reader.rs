@@ -83,8 +83,8 @@ impl Reader {
         history::read(&self.shared, from, to, revisions_max)
     }
 
-    /// Hashes the history up to `revision`, 0 for the current one (MT-04). Reads everything:
-    /// call it from a thread that may block.
+    /// Hashes the history up to `revision`, 0 for the current one, negative for none of it
+    /// (MT-04). Reads everything: call it from a thread that may block.
     ///
     /// # Errors
     /// See [`RangeError`].
