@@ -30,7 +30,7 @@ pub enum EventKind {
     Delete = 1,
 }
 
-/// What is known of a key's state before an event.
+/// What is known of a key's state before the revision of an event (WA-17).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrevKv {
     /// The key did not exist.
@@ -54,7 +54,7 @@ pub struct Event {
     pub created: bool,
     /// The stored pair: whole for a put; key and `mod_revision` only for a delete (WA-16).
     pub kv: StoredKv,
-    /// The state before the change.
+    /// The state before the revision of the change, that is before its whole transaction.
     pub prev: PrevKv,
     /// The answer to [`PrevKv::Lookup`], once somebody asked for it.
     looked_up: OnceLock<Option<StoredKv>>,
@@ -99,6 +99,11 @@ impl Event {
     #[must_use]
     pub fn needs_prev(&self) -> bool {
         self.prev == PrevKv::Lookup && self.looked_up.get().is_none()
+    }
+
+    /// The event as it is told once the state before it is compacted.
+    pub(crate) fn without_prev(&self) -> Self {
+        Self { prev: PrevKv::None, looked_up: OnceLock::new(), ..self.clone() }
     }
 
     /// Bytes of the `mvccpb.Event` message itself.

@@ -97,7 +97,7 @@ impl<'b, 'a> Txn<'b, 'a> {
         let kind = ChangeKind::Put { create, version, lease, kv: Some(pair.clone()) };
         self.record(key.clone(), Change { revision, kind });
         let (previous, prev) = match previous {
-            Some((meta, kv)) => (Some(meta), kv.map_or(PrevKv::Lookup, PrevKv::Known)),
+            Some((meta, kv)) => (Some(meta), self.batch.before(&key, (meta, kv))),
             None => (None, PrevKv::None),
         };
         self.emit(Event::put(key, revision, previous.is_none(), pair, prev));
@@ -131,7 +131,7 @@ impl<'b, 'a> Txn<'b, 'a> {
         self.batch.rows.put(Bucket::Key, &revision.to_tombstone_key(), &row);
         self.batch.scratch = row;
         self.record(key.clone(), Change { revision, kind: ChangeKind::Delete });
-        let prev = kv.map_or(PrevKv::Lookup, PrevKv::Known);
+        let prev = self.batch.before(&key, (meta, kv));
         self.emit(Event::delete(key.clone(), revision, pair, prev));
         Deleted { key, meta }
     }

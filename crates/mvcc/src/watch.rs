@@ -41,6 +41,7 @@ mod state;
 mod watcher;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use etcdrs_types::KeyRange;
@@ -240,6 +241,8 @@ pub struct Stats {
 #[derive(Clone)]
 pub struct Hub {
     state: Arc<Mutex<State>>,
+    /// [`State::compacted`], for those who do without the lock.
+    compacted: Arc<AtomicI64>,
 }
 
 impl Hub {
@@ -253,7 +256,9 @@ impl Hub {
     /// [`Hub::new`] over any history.
     #[must_use]
     pub fn with_history(history: Arc<dyn History>, options: HubOptions) -> Self {
-        Self { state: Arc::new(Mutex::new(State::new(history, options))) }
+        let state = State::new(history, options);
+        let compacted = Arc::new(AtomicI64::new(state.compacted));
+        Self { state: Arc::new(Mutex::new(state)), compacted }
     }
 
     /// Runs `change` under the lock, and wakes whom it woke after releasing it.
@@ -261,6 +266,9 @@ impl Hub {
         let mut state = self.state.lock();
         let could_catch_up = !state.ready.is_empty();
         let result = change(&mut state);
+        if self.compacted.load(Ordering::Relaxed) != state.compacted {
+            self.compacted.store(state.compacted, Ordering::Release);
+        }
         let wakes = std::mem::take(&mut state.wakes);
         let catch_up = (!could_catch_up && !state.ready.is_empty())
             .then(|| state.catch_up_wake.clone())
@@ -288,8 +296,7 @@ impl Hub {
     /// Notes that the store was compacted at `revision`. Watchers behind it are cancelled when
     /// they are about to be fed (WA-07).
     pub fn compacted(&self, revision: i64) {
-        let mut state = self.state.lock();
-        state.compacted = state.compacted.max(revision);
+        self.locked(|state| state.compacted = state.compacted.max(revision));
     }
 
     /// Goes on with another store, as after the installation of a leader's snapshot: no watcher
@@ -409,18 +416,21 @@ impl WatchStream {
         if make_ready {
             self.hub.locked(|state| state.mark_ready(self.slot));
         }
-        self.resolve_prev(&out[first..]);
+        self.resolve_prev(&mut out[first..]);
         if more {
             self.outlet.wake.wake();
         }
         more
     }
 
-    /// Looks up previous pairs that the store did not know when the event happened.
-    fn resolve_prev(&self, responses: &[Response]) {
+    /// Settles the previous pairs as they are when the events are sent: those of compacted
+    /// revisions are gone, and those that the store did not know are looked up.
+    fn resolve_prev(&self, responses: &mut [Response]) {
+        let compacted = self.hub.compacted.load(Ordering::Acquire);
         let mut history = None;
         for response in responses {
             let Response::Events { prev_kv: true, events, .. } = response else { continue };
+            events.forget_prev(compacted);
             for event in events.iter().filter(|event| event.needs_prev()) {
                 let history = history.get_or_insert_with(|| {
                     let state = self.hub.state.lock();

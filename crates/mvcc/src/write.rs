@@ -7,7 +7,7 @@ use etcdrs_types::Revision;
 
 use crate::overlay::Overlay;
 use crate::state::Shared;
-use crate::{CompactError, EventBlock, KeyMeta, Store, StoredKv, Txn, WriteError, schema};
+use crate::{CompactError, EventBlock, KeyMeta, PrevKv, Store, StoredKv, Txn, WriteError, schema};
 
 /// A batch of at most this many bytes leaves its buffer to the next one.
 const SPARE_BYTES_MAX: usize = 1 << 20;
@@ -114,6 +114,24 @@ impl<'a> WriteBatch<'a> {
         let state = self.shared().state.read();
         let slot = state.tree.get(key)?;
         Some((slot.meta()?, slot.value().cloned()))
+    }
+
+    /// What an event of the entry that is being made says of `key`'s state before the entry
+    /// (WA-17). `latest` is its state now.
+    pub(crate) fn before(&self, key: &[u8], latest: (KeyMeta, Option<StoredKv>)) -> PrevKv {
+        let known = |kv: Option<StoredKv>| kv.map_or(PrevKv::Lookup, PrevKv::Known);
+        let (meta, kv) = latest;
+        if meta.mod_revision.main <= self.revision {
+            return known(kv);
+        }
+        // The entry itself changed the key already.
+        let earlier = self.overlay.get(key).and_then(|changes| changes.at(self.revision));
+        if let Some(change) = earlier {
+            return change.meta().map_or(PrevKv::None, |_| known(change.kv().cloned()));
+        }
+        let state = self.shared().state.read();
+        let slot = state.tree.get(key).filter(|slot| slot.is_live());
+        slot.map_or(PrevKv::None, |slot| known(slot.value().cloned()))
     }
 
     /// Writes the batch to the database in one piece, then makes index, values, counts, events

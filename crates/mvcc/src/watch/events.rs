@@ -71,6 +71,24 @@ impl Events {
         }
     }
 
+    /// Takes the previous pairs away from events up to the revision `compacted`, whose previous
+    /// state can't be read any more (WA-17). Others hold the same blocks and may be writing them
+    /// out just now, so those events are copied.
+    pub(super) fn forget_prev(&mut self, compacted: i64) {
+        let parts = match &mut self.0 {
+            Parts::One(part) => std::slice::from_mut(part),
+            Parts::Many(parts) => parts,
+        };
+        for (block, picks) in parts {
+            if block.revision > compacted {
+                return;
+            }
+            let events: Vec<Event> = picks.of(block).map(Event::without_prev).collect();
+            *picks = Picks::Run { first: 0, len: events.len() as u32 };
+            *block = EventBlock::new(block.revision, events);
+        }
+    }
+
     /// The events in order.
     pub fn iter(&self) -> impl Iterator<Item = &Event> {
         self.parts().iter().flat_map(|(block, picks)| picks.of(block))

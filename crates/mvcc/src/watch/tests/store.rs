@@ -154,3 +154,91 @@ fn threads_over_the_real_store_see_everything_with_previous_pairs() {
     });
     assert_eq!(hub.stats().slow_watchers, 0);
 }
+
+/// The previous values of everything that is ready.
+fn previous(stream: &WatchStream) -> Vec<Option<String>> {
+    let mut out = Vec::new();
+    stream.poll(usize::MAX, &mut out);
+    let events = out.iter().flat_map(|response| match response {
+        Response::Events { events, .. } => events.iter(),
+        other => panic!("{other:?}"),
+    });
+    events.map(|event| event.prev_kv().map(value)).collect()
+}
+
+/// A stream with one watcher of everything from `start_revision` on, fed.
+fn watch_from(hub: &Hub, start_revision: i64) -> WatchStream {
+    let stream = hub.stream(Arc::new(Bell::default()));
+    let spec = WatchSpec::new(KeyRange::all());
+    stream.create(WatchSpec { prev_kv: true, start_revision, ..spec }).unwrap();
+    while hub.catch_up(512) {}
+    stream
+}
+
+/// A store in a directory and its hub; values and events stay in memory or not.
+fn store_and_hub(options: &Options) -> (tempfile::TempDir, Store, Hub) {
+    let dir = tempfile::tempdir().unwrap();
+    let backend = Backend::open(dir.path(), &etcdrs_backend::Options::default()).unwrap();
+    let store = Store::open(backend, options).unwrap().store;
+    let hub = Hub::new(store.reader(), HubOptions::default());
+    (dir, store, hub)
+}
+
+const NOTHING_IN_MEMORY: Options = Options { value_cache_bytes: 0, event_ring_bytes: 0 };
+
+#[test]
+fn wa_17_previous_pairs_are_from_before_the_whole_transaction() {
+    for (options, batches) in
+        [Options::default(), NOTHING_IN_MEMORY].iter().flat_map(|o| [(o, 1), (o, 2)])
+    {
+        let (_dir, mut store, hub) = store_and_hub(options);
+        let live = watch_from(&hub, 3);
+        let mut batch = store.begin();
+        batch.txn().put(b"k", b"before", LeaseId::NONE);
+        if batches == 2 {
+            hub.publish(&batch.commit().unwrap().blocks);
+            batch = store.begin();
+        }
+        let mut txn = batch.txn();
+        txn.put(b"k", b"within", LeaseId::NONE);
+        txn.put(b"new", b"within", LeaseId::NONE);
+        // The transaction itself sees what it did.
+        assert_eq!(txn.put(b"k", b"again", LeaseId::NONE).previous.unwrap().version, 2);
+        assert_eq!(txn.delete_range(&KeyRange::all())[0].meta.version, 3);
+        assert_eq!(txn.finish(), 3);
+        hub.publish(&batch.commit().unwrap().blocks);
+        let before = || Some("before".to_owned());
+        let want = [before(), None, before(), before(), None];
+        assert_eq!(previous(&live), want);
+        let afresh = Hub::new(store.reader(), HubOptions::default());
+        assert_eq!(previous(&watch_from(&hub, 3)), want, "from the hub's recent blocks");
+        assert_eq!(previous(&watch_from(&afresh, 3)), want, "from history");
+    }
+}
+
+#[test]
+fn wa_17_events_up_to_the_compaction_have_no_previous_pairs() {
+    for options in [Options::default(), NOTHING_IN_MEMORY] {
+        let (_dir, mut store, hub) = store_and_hub(&options);
+        let [prompt, slow] = [watch_from(&hub, 2), watch_from(&hub, 2)];
+        for text in ["1", "2", "3", "4"] {
+            let mut batch = store.begin();
+            batch.txn().put(b"k", text.as_bytes(), LeaseId::NONE);
+            hub.publish(&batch.commit().unwrap().blocks);
+        }
+        let was = |text: &str| Some(text.to_owned());
+        // Somebody saw them before the compaction; that must not make them known for ever.
+        assert_eq!(previous(&prompt), [None, was("1"), was("2"), was("3")]);
+        let mut batch = store.begin();
+        batch.compact(4).unwrap();
+        batch.commit().unwrap();
+        hub.compacted(4);
+        // Revision 4 itself can be read still, so the event after it has its previous pair.
+        let want = [None, was("3")];
+        let afresh = Hub::new(store.reader(), HubOptions::default());
+        assert_eq!(previous(&watch_from(&hub, 4)), want, "from the hub's recent blocks");
+        assert_eq!(previous(&watch_from(&afresh, 4)), want, "from history");
+        // What waited to be sent meanwhile is read when it is sent.
+        assert_eq!(previous(&slow), [None, None, None, was("3")]);
+    }
+}
