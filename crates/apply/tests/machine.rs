@@ -177,7 +177,7 @@ fn al_04_al_05_alarms_block_what_they_should_and_survive_a_restart() {
     bench.one(put("a", "1"));
     let alarm = |action, alarm| {
         let request = pb::AlarmRequest { action, member_id: 5, alarm };
-        pb::InternalRaftRequest { alarm: Some(request), ..Default::default() }
+        pb::InternalRaftRequest { alarm: Some(request.into()), ..Default::default() }
     };
     bench.one(alarm(1, 1));
     let mut bench = bench.restart();

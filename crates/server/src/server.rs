@@ -27,6 +27,8 @@ use crate::metrics::Metrics;
 const CLUSTER_VERSION: &str = "3.7.0";
 /// Watchers fed in one round of the task that reads history for them.
 const CATCH_UP_WATCHERS: usize = 512;
+/// Keys whose values are read into memory in one slice after a start.
+const WARM_KEYS: usize = 2000;
 /// Pause before the member's record is offered again.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
 /// How often progress timers are looked at.
@@ -77,6 +79,7 @@ impl Server {
             tokio::spawn(feed_watchers(api.clone())),
             tokio::spawn(tick_progress(api.clone())),
             tokio::spawn(measure_lag(api.clone())),
+            tokio::spawn(warm_values(api.clone())),
         ];
         let client_urls = client.iter().map(|(url, _)| url.clone()).collect::<Vec<_>>();
         publish(&api, &config, &client_urls, fatal.clone()).await?;
@@ -240,6 +243,27 @@ async fn feed_watchers(api: Api) {
             }
         }
         wake.0.notified().await;
+    }
+}
+
+/// Reads newest values into memory after a start, in slices between which others have their turn.
+async fn warm_values(api: Api) {
+    let mut job = api.state.reader.warm_job();
+    loop {
+        let slice = tokio::task::spawn_blocking(move || {
+            let more = job.step(WARM_KEYS);
+            (job, more)
+        });
+        let Ok((back, more)) = slice.await else { return };
+        job = back;
+        match more {
+            Ok(true) => tokio::task::yield_now().await,
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(%error, "could not read values into memory");
+                return;
+            }
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+//! The command line as clap sees it, and the flags that differ from clap's habits.
+
 use super::*;
 
 fn cli(line: &str) -> Result<Option<Cli>, Failure> {
