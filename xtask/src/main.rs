@@ -6,6 +6,7 @@
 mod bench;
 mod ci;
 mod codegen;
+mod instructions;
 mod stopwatch;
 mod tidy;
 
@@ -18,6 +19,7 @@ usage: cargo xtask <task> [options]
   ci [step...]        every check there is, or only the named steps
   tidy                the house rules no compiler checks
   bench [--help]      this server and a real etcd side by side
+  instructions        instruction counts of the hot functions against the committed ones
   codegen [--check]   generate proto/src/gen from the .proto files (or check that it is current)
 ";
 
@@ -38,6 +40,7 @@ fn run(args: &[String]) -> anyhow::Result<()> {
         Some(("ci", rest)) => ci::run(&root, rest),
         Some(("tidy", _)) => tidy::run(&root),
         Some(("bench", rest)) => bench::run(&root, rest),
+        Some(("instructions", rest)) => instructions::run(&root, rest),
         Some(("codegen", rest)) => codegen::run(&root, rest),
         Some(("help" | "--help" | "-h", _)) | None => {
             print!("{HELP}");
