@@ -31,10 +31,12 @@ const CATCH_UP_WATCHERS: usize = 512;
 const WARM_KEYS: usize = 2000;
 /// Pause before the member's record is offered again.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
+/// Pause of that task when a round brought nothing.
+const FEED_PAUSE: Duration = Duration::from_millis(10);
 /// How often progress timers are looked at.
 const PROGRESS_TICK: Duration = Duration::from_millis(50);
 /// How often the core thread's punctuality is measured.
-const LAG_TICK: Duration = Duration::from_millis(10);
+const LAG_TICK: Duration = Duration::from_millis(50);
 
 /// A server. Dropping it does not stop it; [`Server::stop`] does.
 pub struct Server {
@@ -238,8 +240,10 @@ async fn feed_watchers(api: Api) {
         while api.state.hub.has_lagging() {
             let hub = api.state.hub.clone();
             let round = tokio::task::spawn_blocking(move || hub.catch_up(CATCH_UP_WATCHERS));
-            if !matches!(round.await, Ok(true)) {
-                break;
+            let more = matches!(round.await, Ok(true));
+            if !more && api.state.hub.has_lagging() {
+                // History could not be read, or somebody fell behind just now.
+                tokio::time::sleep(FEED_PAUSE).await;
             }
         }
         wake.0.notified().await;
