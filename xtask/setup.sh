@@ -2,7 +2,7 @@
 # Prepares a machine: system packages, the RocksDB library, and with --tests what the tests need.
 #
 #   ./xtask/setup.sh           enough to build and run the server
-#   ./xtask/setup.sh --tests   also a real etcd, etcdctl and Python's etcd3, and cargo-deny
+#   ./xtask/setup.sh --tests   also a real etcd, etcdctl and Python's etcd3, cargo-deny, valgrind
 #
 # Run it as often as you like: finished work is recognised. Everything goes into one cache folder,
 # ${ETCD_RS_CACHE:-~/.cache/etcd-rs}, shared by all clones; a clone gets two symbolic links,
@@ -38,6 +38,7 @@ install_packages() {
   have_libclang || missing+=(clang libclang-dev)
   if [ "$tests" = 1 ]; then
     command -v python3 >/dev/null && have_venv python3 || missing+=(python3 python3-venv)
+    command -v valgrind >/dev/null || missing+=(valgrind)
   fi
   [ ${#missing[@]} = 0 ] && return
   command -v apt-get >/dev/null || die "please install: ${missing[*]}"
