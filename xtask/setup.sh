@@ -39,6 +39,8 @@ install_packages() {
   if [ "$tests" = 1 ]; then
     command -v python3 >/dev/null && have_venv python3 || missing+=(python3 python3-venv)
     command -v valgrind >/dev/null || missing+=(valgrind)
+    # The etcd-client crate, which tests use, compiles its own .proto files.
+    command -v protoc >/dev/null && [ -d /usr/include/google/protobuf ] || missing+=(protobuf-compiler libprotobuf-dev)
   fi
   [ ${#missing[@]} = 0 ] && return
   command -v apt-get >/dev/null || die "please install: ${missing[*]}"
