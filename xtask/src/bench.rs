@@ -6,8 +6,8 @@
 //! parts.
 
 mod page;
-mod rows;
-mod server;
+pub(crate) mod rows;
+pub(crate) mod server;
 mod svg;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::stopwatch::Stopwatch;
 use rows::{Measure, PRELOAD, ROWS, Row, STALLS, Store};
-use server::Server;
+use server::{Server, build, words};
 
 const HELP: &str = "\
 usage: cargo xtask bench [options]
@@ -37,6 +37,9 @@ usage: cargo xtask bench [options]
 /// Keys of one group of `benchmark-rs fill`.
 const PER_GROUP: u64 = 500;
 const STALL_RUNS: usize = 3;
+/// The rounds rewrite the same keys without compaction, which is more than etcd's default quota
+/// holds.
+const QUOTA: &str = "--quota-backend-bytes 8589934592";
 
 struct Options {
     rows: Vec<&'static Row>,
@@ -197,20 +200,6 @@ fn select(names: &str) -> anyhow::Result<Vec<&'static Row>> {
     names.split(',').map(find).collect()
 }
 
-/// Builds the load generator, and the server if that is ours; gives the load generator's path.
-fn build(root: &Path, server: bool) -> anyhow::Result<PathBuf> {
-    let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--quiet", "--package", "etcdrs-benchmark"]);
-    if server {
-        cargo.args(["--package", "etcdrs-server", "--bin", "etcd-rs"]);
-    }
-    cargo.args(["--bin", "benchmark-rs"]).current_dir(root);
-    if !cargo.status()?.success() {
-        bail!("the release build failed");
-    }
-    Ok(root.join("target/release/benchmark-rs"))
-}
-
 /// Runs rows on a pair of servers.
 struct Bench<'a> {
     options: &'a Options,
@@ -227,9 +216,10 @@ impl Bench<'_> {
         programs: [&Path; 2],
         folder: &Path,
     ) -> anyhow::Result<Vec<Outcome>> {
+        let quota = words(QUOTA);
         let mut servers = [
-            Server::start("etcd-rs", programs[0], folder, self.load)?,
-            Server::start("etcd", programs[1], folder, self.load)?,
+            Server::start("etcd-rs", programs[0], folder, self.load, &quota)?,
+            Server::start("etcd", programs[1], folder, self.load, &quota)?,
         ];
         for (side, server) in servers.iter().enumerate() {
             println!("loading {}", server.name);
@@ -342,28 +332,8 @@ impl Bench<'_> {
 
     /// Runs the load generator against a server; gives its report.
     fn call(&self, server: &Server, command: &[String]) -> anyhow::Result<Value> {
-        let output = Command::new(self.load)
-            .args(command)
-            .args(["--json", "--endpoints", &server.endpoint()])
-            .args(["--server-pid", &server.pid()?.to_string()])
-            .stderr(Stdio::inherit())
-            .output()?;
-        if !output.status.success() {
-            bail!("benchmark-rs {} failed", command.join(" "));
-        }
-        let report: Value = serde_json::from_slice(&output.stdout)?;
-        let classes = report["classes"].as_array().context("a report without classes")?;
-        if let Some(errors) =
-            classes.iter().filter_map(|c| c["errors"].as_object()).find(|e| !e.is_empty())
-        {
-            bail!("operations failed: {errors:?}");
-        }
-        Ok(report)
+        server.call(self.load, command)
     }
-}
-
-fn words(text: &str) -> Vec<String> {
-    text.split_whitespace().map(String::from).collect()
 }
 
 fn print_table(results: &Results) {

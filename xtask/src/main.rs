@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod codegen;
 mod instructions;
+mod size;
 mod stopwatch;
 mod tidy;
 
@@ -20,6 +21,7 @@ usage: cargo xtask <task> [options]
   tidy                the house rules no compiler checks
   bench [--help]      this server and a real etcd side by side
   instructions        instruction counts of the hot functions against the committed ones
+  size [--help]       memory and stalls of this server with a store larger than its memory budget
   codegen [--check]   generate proto/src/gen from the .proto files (or check that it is current)
 ";
 
@@ -41,6 +43,7 @@ fn run(args: &[String]) -> anyhow::Result<()> {
         Some(("tidy", _)) => tidy::run(&root),
         Some(("bench", rest)) => bench::run(&root, rest),
         Some(("instructions", rest)) => instructions::run(&root, rest),
+        Some(("size", rest)) => size::run(&root, rest),
         Some(("codegen", rest)) => codegen::run(&root, rest),
         Some(("help" | "--help" | "-h", _)) | None => {
             print!("{HELP}");

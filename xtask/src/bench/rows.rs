@@ -93,11 +93,11 @@ impl Row {
 }
 
 /// Puts that go before reads of small keys, and before a kill.
-pub(super) const PRELOAD: &str = "put --conns 16 --clients 256 --total 10000 --key-size 32 \
+pub(crate) const PRELOAD: &str = "put --conns 16 --clients 256 --total 10000 --key-size 32 \
      --val-size 256 --key-space-size 10000 --sequential-keys";
 
 /// Operations whose stall is measured. Defragmentation comes last: it rewrites etcd's file.
-pub(super) const STALLS: [&str; 4] = ["list", "compact", "snapshot", "defragment"];
+pub(crate) const STALLS: [&str; 4] = ["list", "compact", "snapshot", "defragment"];
 
 macro_rules! rows {
     ($($store:ident $id:literal $title:literal $measure:expr, $bar:literal $moonshot:literal,
