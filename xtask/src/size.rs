@@ -27,7 +27,7 @@ usage: cargo xtask size [options]
   --server PROGRAM       what to measure (default: this workspace, built with --release)
   --keep                 leave data and logs in the temporary folder
 
-The default needs 20 GB of disk and about ten minutes on two cores.
+The default needs 10 GB of disk and about seven minutes on two cores.
 ";
 
 /// Longest time that others may wait for an operation, milliseconds (design.md §9).
@@ -45,6 +45,13 @@ const TINY_BUDGET: &str = "1048576";
 const TINY_TEXT: &str = "--memory-budget=1048576 is too small";
 /// How long a server may take to refuse to start.
 const REFUSAL: Duration = Duration::from_secs(20);
+/// The longest message of etcd's gRPC server, bytes, and how a longer one is refused.
+const MESSAGE_MAX: u64 = i32::MAX as u64;
+const TOO_LONG_TEXT: &str = "trying to send message larger than max";
+const LIST_OF_ALL: &str = "list of all in one answer";
+const REFUSED: &str = "refused";
+/// A probe beside pages: the stall probe of the load generator lists all in one answer.
+const PROBE: &str = "put --conns 1 --clients 1 --rate 100 --total 1000000 --max-seconds 12";
 const MIB: f64 = 1048576.0;
 
 struct Options {
@@ -139,12 +146,19 @@ fn measure(
     let server = Server::start("etcd-rs", program, folder, load, &flags)?;
     let mut run = Run { options, load, server, phases: Vec::new() };
     run.reads()?;
+    let too_long = options.keys * (options.value_bytes + KEY_BYTES) > MESSAGE_MAX;
     for operation in STALLS {
-        run.stall(operation)?;
+        match operation {
+            "list" if too_long => run.list_in_pages()?,
+            _ => run.stall(operation)?,
+        }
     }
     run.restart("TERM")?;
     run.restart("KILL")?;
     run.lists("lists of 500 after it")?;
+    if too_long {
+        run.list_refused()?;
+    }
     Ok((run.phases, refusal))
 }
 
@@ -215,9 +229,7 @@ impl Run<'_> {
     fn load(&mut self, title: &str, command: &str) -> anyhow::Result<()> {
         self.forget_peak()?;
         let report = self.server.call(self.load, &words(command))?;
-        let rate: f64 = report["classes"]
-            .as_array()
-            .map_or(0.0, |classes| classes.iter().filter_map(|c| c["rate"].as_f64()).sum());
+        let rate = classes_rate(&report);
         let took = report["took"].as_f64().unwrap_or(f64::NAN);
         self.done(title, format!("{rate:.0}/s for {took:.1} s"), None)
     }
@@ -236,6 +248,36 @@ impl Run<'_> {
         let took = extra("operation seconds").context("a report without a time")?;
         let stall = extra("stall ms").context("a report without a stall")?;
         self.done(operation, format!("{took:.1} s"), Some(stall))
+    }
+
+    /// A list of all that no answer can hold.
+    fn list_refused(&mut self) -> anyhow::Result<()> {
+        self.forget_peak()?;
+        let watch = Stopwatch::start();
+        let found = match self.server.call(self.load, &words("list --total 1 --max-seconds 120")) {
+            Err(error) if format!("{error:#}").contains(TOO_LONG_TEXT) => {
+                format!("{REFUSED} in {:.1} s", watch.elapsed().as_secs_f64())
+            }
+            Err(error) => format!("failed: {error:#}"),
+            Ok(_) => "answered".to_string(),
+        };
+        self.done(LIST_OF_ALL, found, None)
+    }
+
+    /// A walk through all keys in long pages, with puts beside it. No control is taken off here.
+    fn list_in_pages(&mut self) -> anyhow::Result<()> {
+        self.forget_peak()?;
+        let pages = words("list --pages --limit 10000 --total 100000 --max-seconds 10");
+        let (server, load) = (&self.server, self.load);
+        let (probe, walk) = std::thread::scope(|scope| {
+            let probe = scope.spawn(|| server.call(load, &words(PROBE)));
+            let walk = server.call(load, &pages);
+            (probe.join(), walk)
+        });
+        let probe = probe.map_err(|_| anyhow::anyhow!("the probe panicked"))??;
+        let rate = classes_rate(&walk?) * 10_000.0;
+        let worst = probe["classes"][0]["latency"]["max"].as_f64().context("no latency")?;
+        self.done("list", format!("{rate:.0} keys/s"), Some(worst))
     }
 
     fn restart(&mut self, signal: &str) -> anyhow::Result<()> {
@@ -285,6 +327,12 @@ impl Phase {
     }
 }
 
+/// Operations a second of all kinds.
+fn classes_rate(report: &Value) -> f64 {
+    let classes = report["classes"].as_array();
+    classes.map_or(0.0, |all| all.iter().filter_map(|c| c["rate"].as_f64()).sum())
+}
+
 /// Resident memory and its peak out of `/proc/*/status`.
 fn memory(status: &str) -> Option<Memory> {
     let kib = |name: &str| {
@@ -328,13 +376,18 @@ fn checks(options: &Options, phases: &[Phase], refusal: anyhow::Result<String>) 
         Ok(text) => (true, format!("a tiny budget is refused: {text}")),
         Err(error) => (false, format!("a tiny budget is refused: {error:#}")),
     };
-    vec![
+    let mut checks = vec![
         memory("most memory after a phase", |m| m.now),
         memory("most memory within a phase", |m| m.peak),
         Check { met: ms <= STALL_BAR_MS, text: stall },
         Check { met: restarts == 2, text: format!("{restarts} of 2 restarts answered") },
         Check { met: refused, text: told },
-    ]
+    ];
+    if let Some(list) = phases.iter().find(|p| p.title == LIST_OF_ALL) {
+        let text = format!("a list that no answer can hold is refused: {}", list.found);
+        checks.push(Check { met: list.found.starts_with(REFUSED), text });
+    }
+    checks
 }
 
 fn print(phases: &[Phase], checks: &[Check]) {
