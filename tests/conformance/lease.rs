@@ -93,6 +93,30 @@ async fn row_066_le_04_renewal_keeps_a_lease_past_its_ttl() {
     assert_eq!(c.keep_alive(5).await.ttl, 2);
 }
 
+/// A keep-alive that comes between the end of a lease and its revocation waits for the latter:
+/// whoever is told 0 finds the keys gone. Leases that end 25 ms apart meet the scans of the server
+/// at every distance.
+#[tokio::test]
+async fn row_066_le_04_ttl_zero_comes_after_the_revocation() {
+    let (_s, mut c) = fresh().await;
+    let mut ticks = tokio::time::interval(Duration::from_millis(25));
+    for id in 100..124 {
+        ticks.tick().await;
+        c.grant(id, 2).await;
+        c.put_with_lease(&format!("k{id}"), id).await;
+    }
+    tokio::time::sleep(Duration::from_millis(2020 - 24 * 25)).await;
+    let mut gone = 0;
+    for id in 100..124 {
+        ticks.tick().await;
+        if c.keep_alive(id).await.ttl == 0 {
+            assert!(c.get(&format!("k{id}")).await.is_none(), "lease {id} is gone, its key is not");
+            gone += 1;
+        }
+    }
+    assert!(gone > 0, "no keep-alive came too late");
+}
+
 /// V35.
 #[tokio::test]
 async fn row_068_le_07_time_to_live() {

@@ -277,3 +277,23 @@ async fn row_030_limits_and_revisions_of_a_page_walk() {
     assert_eq!(seen.len(), 300);
     assert!(seen.iter().all(|(_, value)| value == "v"), "the pinned revision does not change");
 }
+
+/// Long answers are made while they are sent: nothing may be missing, doubled or out of place.
+#[tokio::test]
+async fn row_018_rg_04_long_lists_are_whole() {
+    let (_s, mut c) = fresh().await;
+    let value = Bytes::from(vec![b'v'; 3000]);
+    fill(&c, "l/", 2500, &value).await;
+    let whole = c.range(range("l/", "l0")).await;
+    assert_eq!((whole.kvs.len(), whole.count, whole.more), (2500, 2500, false));
+    assert!(whole.kvs.is_sorted_by(|a, b| a.key < b.key));
+    assert!(whole.kvs.iter().all(|kv| kv.value == value && kv.version == 1));
+    let cut = c.range(pb::RangeRequest { limit: 2200, ..range("l/", "l0") }).await;
+    assert_eq!((cut.kvs.len(), cut.count, cut.more), (2200, 2500, true));
+    assert_eq!(cut.kvs[..], whole.kvs[..2200]);
+    c.delete(delete_range("l/", "l/00000100")).await;
+    let old = pb::RangeRequest { revision: whole.revision(), ..range("l/", "l0") };
+    let old = c.range(old).await;
+    assert_eq!((old.kvs.len(), old.count), (2500, 2500));
+    assert_eq!(old.kvs, whole.kvs);
+}

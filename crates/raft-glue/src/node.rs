@@ -23,7 +23,7 @@ use crate::log_store::{Found, LogCacheStats, LogStore, Sink};
 use crate::network::NoPeers;
 use crate::propose::{self, Committed, Queued};
 use crate::reads::{self, Waiting};
-use crate::state_machine::{SnapshotFiles, StateMachine};
+use crate::state_machine::{Never, SnapshotFiles, StateMachine};
 use crate::types::{self, MembershipRecord, TypeConfig};
 
 /// How often the commit index is written when no append carries it.
@@ -91,6 +91,8 @@ pub struct Node<F: Fs> {
     handle: Handle,
     writer: wal::Writer,
     tasks: Vec<JoinHandle<()>>,
+    /// Ends when nobody of raft's holds the database any more.
+    database_in_use: mpsc::Receiver<Never>,
     fatal: watch::Receiver<Option<String>>,
 }
 
@@ -208,7 +210,9 @@ impl<F: Fs> Node<F> {
         let snapshot_at = found.purged;
         let log = LogStore::new(Sink::Log(writer.clone()), found);
         let files = SnapshotFiles { store, keep: config.snaps_max, log: log.clone() };
-        let machine = StateMachine::new(machine, membership, snapshot_at, files, config.warn_apply);
+        let (in_use, database_in_use) = mpsc::channel(1);
+        let machine =
+            StateMachine::new(machine, membership, snapshot_at, files, config.warn_apply, in_use);
         let applied = machine.applied();
         let settings = Arc::new(settings(&config)?);
         let raft = Raft::build(member.0, settings, NoPeers, log.clone(), machine)
@@ -247,7 +251,7 @@ impl<F: Fs> Node<F> {
             applied,
             log,
         };
-        Ok(Self { raft, handle, writer, tasks, fatal })
+        Ok(Self { raft, handle, writer, tasks, database_in_use, fatal })
     }
 
     /// The member's handle.
@@ -270,12 +274,12 @@ impl<F: Fs> Node<F> {
         for task in &self.tasks {
             task.abort();
         }
-        let Self { raft, handle, writer, .. } = self;
+        let Self { raft, handle, writer, mut database_in_use, .. } = self;
         drop(raft);
         handle.log.write_commit();
-        // The state machine's task ends by itself now; the database is free when it has.
-        let mut applied = handle.applied;
-        let ended = async { while applied.changed().await.is_ok() {} };
+        // The state machine's task and a snapshot under way end by themselves now; the database
+        // is free when they have.
+        let ended = database_in_use.recv();
         if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             tracing::warn!("the state machine is still busy");
         }

@@ -16,7 +16,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, SnapshotMeta};
 use parking_lot::Mutex;
 use prost::Message as _;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::log_store::{Durable, LogStore};
 use crate::types::{LogId, MembershipRecord, StoredMembership, TypeConfig, log_id, term_of};
@@ -49,7 +49,12 @@ pub(crate) struct StateMachine<F: Fs> {
     applied: watch::Sender<u64>,
     clock: SystemClock,
     warn_apply: Duration,
+    /// Held while the database is; nothing is ever sent.
+    in_use: mpsc::Sender<Never>,
 }
+
+/// A value that cannot be made.
+pub(crate) enum Never {}
 
 /// What a snapshot writes beside the flush of the database.
 #[derive(Clone)]
@@ -67,6 +72,7 @@ impl<F: Fs> StateMachine<F> {
         snapshot_at: LogId,
         files: SnapshotFiles<F>,
         warn_apply: Duration,
+        in_use: mpsc::Sender<Never>,
     ) -> Self {
         let (index, _) = machine.applied();
         // There is always one, if only the empty state at index 0: openraft would build one at
@@ -81,6 +87,7 @@ impl<F: Fs> StateMachine<F> {
             applied: watch::Sender::new(index.0),
             clock: SystemClock::new(),
             warn_apply,
+            in_use,
         }
     }
 
@@ -176,6 +183,7 @@ impl<F: Fs> RaftStateMachine<TypeConfig> for StateMachine<F> {
             membership: self.membership.clone(),
             newest: Arc::clone(&self.newest),
             files: self.files.clone(),
+            in_use: self.in_use.clone(),
         }
     }
 
@@ -202,6 +210,7 @@ pub(crate) struct Builder<F: Fs> {
     membership: StoredMembership,
     newest: Newest,
     files: SnapshotFiles<F>,
+    in_use: mpsc::Sender<Never>,
 }
 
 impl<F: Fs> RaftSnapshotBuilder<TypeConfig> for Builder<F> {
@@ -219,8 +228,11 @@ impl<F: Fs> RaftSnapshotBuilder<TypeConfig> for Builder<F> {
             snap::Snapshot { index, term, conf_state: conf_state.clone(), ..Default::default() };
         let (backend, store, keep) =
             (self.backend.clone(), self.files.store.clone(), self.files.keep);
+        let in_use = self.in_use.clone();
         // What was applied before the flush began is durable after it.
         let durable = tokio::task::spawn_blocking(move || {
+            // Dropped in reverse: the database goes before the word that it is in use.
+            let (_held, backend) = (in_use, backend);
             backend.flush().map_err(io::Error::other)?;
             store.save(&file).and_then(|()| store.purge(keep)).map_err(io::Error::other)
         });

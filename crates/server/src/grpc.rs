@@ -10,7 +10,7 @@ mod stream;
 
 pub(crate) use self::body::{Body, Payload};
 pub(crate) use self::request::{Requests, read_unary};
-pub(crate) use self::stream::{Messages, Sender, channel};
+pub(crate) use self::stream::{Messages, Receiver, Sender, channel};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, Response, header};

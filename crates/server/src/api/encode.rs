@@ -57,6 +57,31 @@ pub(crate) fn range(header: &Header, result: &RangeResult) -> Payload {
     Payload::Pieces(pieces)
 }
 
+/// The prefix and the header of a `RangeResponse` of `bytes` bytes whose pairs follow.
+pub(crate) fn range_head(header: &Header, bytes: usize) -> Bytes {
+    let mut head = BytesMut::with_capacity(crate::grpc::PREFIX_BYTES + header.field_len());
+    head.put_slice(&crate::grpc::prefix(bytes));
+    header.put(&mut head);
+    head.freeze()
+}
+
+/// Pairs of a `RangeResponse`.
+pub(crate) fn range_pairs(kvs: &[StoredKv]) -> Bytes {
+    let mut pairs = BytesMut::with_capacity(kvs_len(kvs));
+    for kv in kvs {
+        wire::put_bytes(&mut pairs, KVS, kv.bytes());
+    }
+    pairs.freeze()
+}
+
+/// What stands behind the pairs of a `RangeResponse`.
+pub(crate) fn range_tail(more: bool, count: i64) -> Bytes {
+    let mut tail = BytesMut::with_capacity(16);
+    wire::put_number(&mut tail, MORE, u64::from(more));
+    wire::put_number(&mut tail, COUNT, count.cast_unsigned());
+    tail.freeze()
+}
+
 /// A `RangeStreamResponse` with a chunk of pairs; the last one carries header, more and count.
 pub(crate) fn range_chunk(kvs: &[StoredKv], last: Option<(&Header, bool, i64)>) -> Bytes {
     let mut inner = BytesMut::with_capacity(64 + kvs_len(kvs));

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use etcdrs_apply::{Answer, range_query, read_only_txn};
 use etcdrs_mvcc::{RangeQuery, RangeResult, SortOrder, SortTarget};
 use etcdrs_proto::etcdserverpb as pb;
+use etcdrs_types::KeyRange;
 use tonic::{Code, Status};
 
 use crate::api::dispatch::decode;
-use crate::api::{Api, Request, check, encode, status, txn_check};
+use crate::api::{Api, Request, check, encode, long_range, status, txn_check};
 use crate::grpc::Payload;
 
 /// Ranges of more keys than this are read on the pool: they would hold up everything else here.
@@ -20,6 +21,9 @@ pub(crate) async fn range(api: &Api, request: &pb::RangeRequest) -> Result<Paylo
     }
     let query = range_query(request);
     if is_long(api, &query) {
+        if is_page(&query) {
+            return long_range::answer(api, query).await;
+        }
         let api = api.clone();
         let long = move || {
             let result = read(&api, &query)?;
@@ -87,14 +91,36 @@ pub(crate) async fn txn(api: &Api, raw: Bytes) -> Result<Payload, Status> {
         if !txn_check::is_serializable(&request) {
             api.barrier().await?;
         }
-        let (revision, answer) = read_only_txn(&api.state.reader, &request)
-            .map_err(|error| status::range_error(&error))?;
-        return Ok(encode::txn(&api.header(revision), &answer));
+        if !reads_much(api, &request) {
+            return read_txn(api, &request);
+        }
+        let api = api.clone();
+        let long = tokio::task::spawn_blocking(move || read_txn(&api, &request));
+        return long.await.map_err(status::task_ended)?;
     }
     match api.propose(Request::Txn, &raw).await? {
         (revision, Answer::Txn(answer)) => Ok(encode::txn(&api.header(revision), &answer)),
         (_, other) => Err(mismatch(&other)),
     }
+}
+
+fn read_txn(api: &Api, request: &pb::TxnRequest) -> Result<Payload, Status> {
+    let (revision, answer) =
+        read_only_txn(&api.state.reader, request).map_err(|error| status::range_error(&error))?;
+    Ok(encode::txn(&api.header(revision), &answer))
+}
+
+/// Whether an operation or a compare of a read-only transaction looks at many keys.
+fn reads_much(api: &Api, request: &pb::TxnRequest) -> bool {
+    let compares = request.compare.iter().any(|compare| {
+        let range = KeyRange::from_wire(compare.key.clone(), compare.range_end.clone());
+        is_long(api, &RangeQuery::new(range))
+    });
+    compares
+        || request.success.iter().chain(&request.failure).any(|op| match &op.request {
+            Some(pb::request_op::Request::RequestRange(range)) => is_long(api, &range_query(range)),
+            _ => false,
+        })
 }
 
 pub(crate) async fn compact(api: &Api, raw: Bytes) -> Result<Payload, Status> {

@@ -1,13 +1,12 @@
 //! `KV.RangeStream`: a range in chunks, all of one revision (v3-api.md §3.4).
 
 use etcdrs_apply::range_query;
-use etcdrs_mvcc::{RangeQuery, RangeResult};
 use etcdrs_proto::etcdserverpb as pb;
-use etcdrs_types::{KeyRange, RangeEnd};
 use tonic::{Code, Status};
 
 use crate::api::dispatch::decode;
-use crate::api::{Api, check, encode, status};
+use crate::api::pages::{Pace, Pages};
+use crate::api::{Api, check, encode};
 use crate::grpc::{self, Body, Requests, Sender};
 
 /// Keys of the first chunk (RS-04).
@@ -43,82 +42,20 @@ impl Api {
     }
 
     async fn send_chunks(&self, request: &pb::RangeRequest, sender: &Sender) -> Result<(), Status> {
-        let reader = &self.state.reader;
-        let pinned = reader.current_revision();
+        let pinned = self.state.reader.current_revision();
         let header = self.header(pinned);
-        let mut query = range_query(request);
-        let limit = std::mem::take(&mut query.limit);
-        if query.revision <= 0 {
-            query.revision = pinned;
-        }
-        let mut sent = 0;
-        let mut keys = FIRST_KEYS;
+        let page_bytes = self.settings.request_bytes_max;
+        let pace = Pace { first_keys: FIRST_KEYS, page_bytes };
+        let query = range_query(request);
+        let mut pages = Pages::new(self.state.reader.clone(), query, pinned, pace);
         loop {
-            let left = limit.saturating_sub(sent);
-            query.limit = if limit == 0 { keys } else { keys.min(left) };
-            let chunk = self.read_chunk(&query).await?;
-            let count = chunk.count + i64::try_from(sent).unwrap_or(i64::MAX);
-            sent += chunk.kvs.len();
-            let ended = query.count_only || !chunk.more || (limit > 0 && sent >= limit);
-            let last = ended.then_some((&header, chunk.more, count));
-            let frame = encode::range_chunk(&chunk.kvs, last);
-            let bytes = frame.len();
-            if !sender.send(frame).await || ended {
+            let (back, page) = pages.next().await?;
+            pages = back;
+            let Some(page) = page else { return Ok(()) };
+            let last = page.end.map(|(more, count)| (&header, more, count));
+            if !sender.send(encode::range_chunk(&page.kvs, last)).await {
                 return Ok(());
             }
-            keys = next_keys(keys, bytes, self.settings.request_bytes_max);
-            let Some(last) = chunk.kvs.last() else { return Ok(()) };
-            query.range = after(last.key(), &query.range);
         }
-    }
-
-    async fn read_chunk(&self, query: &RangeQuery) -> Result<RangeResult, Status> {
-        let (reader, query) = (self.state.reader.clone(), query.clone());
-        let read = tokio::task::spawn_blocking(move || reader.range(&query));
-        read.await.map_err(status::task_ended)?.map_err(|error| status::range_error(&error))
-    }
-}
-
-/// RS-04: doubles while chunks are small, halves when they are large.
-fn next_keys(keys: usize, chunk_bytes: usize, target_bytes: usize) -> usize {
-    if chunk_bytes < target_bytes / 2 {
-        keys.saturating_mul(2)
-    } else if chunk_bytes > target_bytes.saturating_mul(2) {
-        (keys / 2).max(1)
-    } else {
-        keys
-    }
-}
-
-/// What is left of `range` behind `key`.
-fn after(key: &[u8], range: &KeyRange) -> KeyRange {
-    let mut start = Vec::with_capacity(key.len() + 1);
-    start.extend_from_slice(key);
-    start.push(0);
-    // A single key has no rest; an empty interval says so.
-    let end = match &range.end {
-        RangeEnd::Single => RangeEnd::Before(range.start.clone()),
-        end => end.clone(),
-    };
-    KeyRange { start: start.into(), end }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rs_04_chunks_grow_and_shrink() {
-        assert_eq!(next_keys(10, 100, 1000), 20);
-        assert_eq!(next_keys(10, 700, 1000), 10);
-        assert_eq!(next_keys(10, 2001, 1000), 5);
-        assert_eq!(next_keys(1, 2001, 1000), 1);
-    }
-
-    #[test]
-    fn the_rest_of_a_range_excludes_the_key() {
-        let rest = after(b"b", &KeyRange::prefix(b""));
-        assert!(!rest.contains(b"b") && rest.contains(b"b\0"));
-        assert!(after(b"b", &KeyRange::single("b")).is_empty());
     }
 }

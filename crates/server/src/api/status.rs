@@ -80,6 +80,13 @@ pub(crate) fn undecodable(error: &prost::DecodeError) -> Status {
     Status::internal(format!("grpc: error unmarshalling request: {error}"))
 }
 
+/// The status of an answer that no message can hold, in the words of Go's gRPC.
+pub(crate) fn message_too_large(bytes: usize, bytes_max: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "grpc: trying to send message larger than max ({bytes} vs. {bytes_max})"
+    ))
+}
+
 /// The status of a task that ended before it answered: only a stop does that.
 pub(crate) fn task_ended(_: tokio::task::JoinError) -> Status {
     stopped()

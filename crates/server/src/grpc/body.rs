@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Frame, SizeHint};
 use tonic::Status;
 
-use crate::grpc::Messages;
+use crate::grpc::{Messages, Receiver};
 use crate::grpc::{PREFIX_BYTES, prefix};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -20,6 +20,8 @@ pub(crate) enum Payload {
     Framed(Bytes),
     /// A message in pieces, without its prefix.
     Pieces(VecDeque<Bytes>),
+    /// A message that is still being made, with its prefix.
+    Stream(Receiver),
 }
 
 impl Payload {
@@ -37,15 +39,19 @@ impl Payload {
         Self::Framed(frame.freeze())
     }
 
-    fn into_frames(self) -> VecDeque<Bytes> {
-        match self {
+    fn into_kind(self) -> Kind {
+        let frames = match self {
+            Self::Stream(messages) => {
+                return Kind::Stream { messages: Box::new(messages), ended: false };
+            }
             Self::Framed(frame) => VecDeque::from([frame]),
             Self::Pieces(mut pieces) => {
                 let bytes = pieces.iter().map(Bytes::len).sum();
                 pieces.push_front(Bytes::copy_from_slice(&prefix(bytes)));
                 pieces
             }
-        }
+        };
+        Kind::Unary { frames, ended: false }
     }
 }
 
@@ -71,7 +77,7 @@ impl Body {
     }
 
     pub(crate) fn unary(payload: Payload) -> Self {
-        Self(Kind::Unary { frames: payload.into_frames(), ended: false })
+        Self(payload.into_kind())
     }
 
     pub(crate) fn stream(messages: impl Messages + 'static) -> Self {

@@ -174,3 +174,10 @@ fn values_stay_within_the_budget() {
     let (count, hidden) = (cached.count(), full / 1000);
     assert_eq!(count * hidden, tree.value_bytes());
 }
+
+#[test]
+fn values_are_charged_what_the_allocator_takes() {
+    for (len, class) in [(1, 16), (128, 128), (129, 160), (320, 320), (321, 384), (1025, 1280)] {
+        assert_eq!(size_class(len), class, "{len}");
+    }
+}
