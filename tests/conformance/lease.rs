@@ -103,14 +103,16 @@ async fn row_066_le_04_ttl_zero_comes_after_the_revocation() {
     for id in 100..124 {
         ticks.tick().await;
         c.grant(id, 2).await;
-        c.put_with_lease(&format!("k{id}"), id).await;
+        let put = pb::PutRequest { lease: id, ..put(format!("k{id}"), "v") };
+        c.try_put(put).await.unwrap();
     }
-    tokio::time::sleep(Duration::from_millis(2020 - 24 * 25)).await;
+    tokio::time::sleep(Duration::from_millis(2100 - 24 * 25)).await;
+    ticks.reset();
     let mut gone = 0;
     for id in 100..124 {
         ticks.tick().await;
         if c.keep_alive(id).await.ttl == 0 {
-            assert!(c.get(&format!("k{id}")).await.is_none(), "lease {id} is gone, its key is not");
+            assert!(c.get(format!("k{id}")).await.is_none(), "lease {id} is gone, its key is not");
             gone += 1;
         }
     }
