@@ -47,6 +47,7 @@ pub fn range_query(request: &pb::RangeRequest) -> RangeQuery {
         max_mod_revision: request.max_mod_revision,
         min_create_revision: request.min_create_revision,
         max_create_revision: request.max_create_revision,
+        leave_cold: false,
     }
 }
 

@@ -132,6 +132,8 @@ struct Stream {
     rest: usize,
     message: Vec<u8>,
     bytes: u64,
+    /// Received bytes the peer's window for the stream was not refilled for.
+    consumed: u32,
 }
 
 #[derive(Debug)]
@@ -224,6 +226,7 @@ impl Connection {
             rest: 0,
             message: Vec::new(),
             bytes: 0,
+            consumed: 0,
         };
         push_message(&mut stream.unsent, message);
         self.streams.insert(id, stream);
@@ -283,7 +286,7 @@ impl Connection {
     ) -> Result<(), Error> {
         match kind {
             DATA => {
-                self.refill(payload.len() as u32);
+                self.refill(id, payload.len() as u32);
                 let data = &payload[unpadded(flags, payload)?];
                 self.data(id, data, events)?;
                 if flags & END_STREAM != 0 {
@@ -350,7 +353,15 @@ impl Connection {
         }
     }
 
-    fn refill(&mut self, consumed: u32) {
+    fn refill(&mut self, id: u32, consumed: u32) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.consumed += consumed;
+            // Few answers are so large; the others need no frame of their own.
+            if stream.consumed >= REFILL {
+                frame(&mut self.out, WINDOW_UPDATE, 0, id, &stream.consumed.to_be_bytes());
+                stream.consumed = 0;
+            }
+        }
         self.consumed += consumed;
         if self.consumed >= REFILL {
             frame(&mut self.out, WINDOW_UPDATE, 0, 0, &self.consumed.to_be_bytes());

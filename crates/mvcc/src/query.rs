@@ -57,6 +57,9 @@ pub struct RangeQuery {
     pub min_create_revision: i64,
     /// Drop pairs created after this revision.
     pub max_create_revision: i64,
+    /// Let values that are not in memory stay out of it when it is full: a walk over everything
+    /// must not drive out what others read again and again.
+    pub leave_cold: bool,
 }
 
 impl RangeQuery {
@@ -75,6 +78,7 @@ impl RangeQuery {
             max_mod_revision: 0,
             min_create_revision: 0,
             max_create_revision: 0,
+            leave_cold: false,
         }
     }
 

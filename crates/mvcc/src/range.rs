@@ -143,7 +143,8 @@ impl<'q> Collector<'q> {
             self.kvs = self.hits.into_iter().filter_map(|hit| hit.kv).collect();
             more
         } else {
-            load(shared, self.cold, &mut self.kvs)?;
+            let fill_max = if self.query.leave_cold { 0 } else { FILL_MAX };
+            load(shared, self.cold, &mut self.kvs, fill_max)?;
             count > self.kvs.len() as i64
         };
         if self.query.keys_only && !self.query.index_answers() {
@@ -174,6 +175,7 @@ fn load(
     shared: &Shared,
     cold: Vec<(usize, Revision)>,
     kvs: &mut [StoredKv],
+    fill_max: usize,
 ) -> Result<(), RangeError> {
     if cold.is_empty() {
         return Ok(());
@@ -185,7 +187,7 @@ fn load(
         kvs[position] = kv;
     })?;
     let room = shared.state.read().tree.value_bytes() + bytes <= shared.options.value_cache_bytes;
-    if !room && wanted.len() > FILL_MAX {
+    if !room && wanted.len() > fill_max {
         return Ok(());
     }
     for chunk in wanted.chunks(crate::state::FETCH_ROWS) {

@@ -273,7 +273,9 @@ impl Workload for Fill {
         let success = numbers
             .map(|i| {
                 let key = group_key(i / self.per_group, Some(i % self.per_group));
-                put_op(key.into(), self.value.clone())
+                let mut value = vec![0; self.value.len()];
+                Random::new(i + 1).fill(&mut value);
+                put_op(key.into(), value.into())
             })
             .collect();
         encode(&TxnRequest { success, ..Default::default() }, out);

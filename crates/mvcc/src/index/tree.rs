@@ -16,6 +16,8 @@ pub(super) const LEAF_MAX: usize = 64;
 pub(super) const INNER_MAX: usize = 64;
 /// Deeper than any tree of 64-way nodes that fits in memory.
 const HEIGHT_MAX: usize = 16;
+/// Leaves without values that the eviction hand may pass for each that has some.
+const COLD_LEAVES_FACTOR: usize = 8;
 /// What a cached value costs besides its bytes: its handle is part of the slot, the shared count
 /// and the allocator's share are not.
 const VALUE_OVERHEAD: usize = 48;
@@ -421,13 +423,16 @@ impl Tree {
     }
 
     /// Drops values that were not read lately until at most `budget` bytes are cached, looking at
-    /// no more than `leaves_max` leaves.
+    /// no more than `leaves_max` leaves that hold some.
     pub(crate) fn evict(&mut self, budget: usize, leaves_max: usize) {
-        for _ in 0..leaves_max {
-            if self.value_bytes <= budget {
+        let mut left = leaves_max;
+        // Leaves without values cost little, but there may be very many in a row.
+        for _ in 0..leaves_max * COLD_LEAVES_FACTOR {
+            if self.value_bytes <= budget || left == 0 {
                 return;
             }
             self.hand = if self.hand + 1 < self.leaves.len() { self.hand + 1 } else { 0 };
+            left -= usize::from(self.leaves[self.hand].slots.iter().any(|slot| cost(slot) > 0));
             for slot in &mut self.leaves[self.hand].slots {
                 let before = cost(slot);
                 if slot.sweep().is_some() {

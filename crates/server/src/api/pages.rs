@@ -40,6 +40,7 @@ impl Pages {
     /// Pages of `query` at `pinned`, or at the revision that the query names.
     pub(crate) fn new(reader: Reader, mut query: RangeQuery, pinned: i64, pace: Pace) -> Self {
         let limit = std::mem::take(&mut query.limit);
+        query.leave_cold = true;
         if query.revision <= 0 {
             query.revision = pinned;
         }
