@@ -61,6 +61,18 @@ impl Reader {
         Ok(self.range(&query)?.kvs.pop())
     }
 
+    /// Hands a short list of the newest state to `sink` as it lies in memory. `None`, with nothing
+    /// handed out, where [`Self::range`] has to answer: another kind of query, more than
+    /// `pairs_max` pairs, or a value that is not in memory.
+    pub fn splice(
+        &self,
+        query: &RangeQuery,
+        pairs_max: usize,
+        sink: &mut impl crate::Splice,
+    ) -> Option<crate::Spliced> {
+        crate::splice::splice(&self.shared, query, pairs_max, sink)
+    }
+
     /// Recent events from main revision `from` on, up to the current one; `None` if the ring
     /// does not reach back that far.
     #[must_use]

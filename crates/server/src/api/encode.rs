@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use etcdrs_apply::{OpResult, TxnAnswer};
-use etcdrs_mvcc::{RangeResult, StoredKv};
+use etcdrs_mvcc::{RangeResult, Splice, StoredKv};
 
 use crate::api::wire::{self, Header};
 use crate::grpc::Payload;
@@ -55,6 +55,41 @@ pub(crate) fn range(header: &Header, result: &RangeResult) -> Payload {
     wire::put_number(&mut piece, COUNT, result.count.cast_unsigned());
     pieces.push_back(piece.freeze());
     Payload::Pieces(pieces)
+}
+
+/// Room for the prefix and the header, which are known only after the pairs.
+const HEAD_BYTES_MAX: usize = crate::grpc::PREFIX_BYTES + 2 + 4 * 11;
+
+/// Builds a `RangeResponse` from pairs that are handed over one by one.
+#[derive(Default)]
+pub(crate) struct Splicer {
+    frame: BytesMut,
+}
+
+impl Splice for Splicer {
+    fn begin(&mut self, pairs: usize, bytes: usize) {
+        // Tag and length take at most five bytes for a pair below 256 MiB.
+        self.frame.reserve(HEAD_BYTES_MAX + bytes + 5 * pairs + 16);
+        self.frame.put_bytes(0, HEAD_BYTES_MAX);
+    }
+
+    fn pair(&mut self, bytes: &[u8]) {
+        wire::put_bytes(&mut self.frame, KVS, bytes);
+    }
+}
+
+impl Splicer {
+    /// Puts in front and behind what was not known before.
+    pub(crate) fn finish(mut self, header: &Header, more: bool, count: i64) -> Payload {
+        wire::put_number(&mut self.frame, MORE, u64::from(more));
+        wire::put_number(&mut self.frame, COUNT, count.cast_unsigned());
+        let message = self.frame.len() - HEAD_BYTES_MAX + header.field_len();
+        let start = HEAD_BYTES_MAX - crate::grpc::PREFIX_BYTES - header.field_len();
+        let mut head = &mut self.frame[start..HEAD_BYTES_MAX];
+        head.put_slice(&crate::grpc::prefix(message));
+        header.put(&mut head);
+        Payload::Framed(self.frame.freeze().slice(start..))
+    }
 }
 
 /// The prefix and the header of a `RangeResponse` of `bytes` bytes whose pairs follow.
@@ -215,6 +250,47 @@ fn put_op(out: &mut impl BufMut, op: &OpResult) {
         OpResult::Txn(answer) => {
             wire::put_prefix(out, RESPONSE_TXN, bytes);
             put_txn(out, &Header::default(), answer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use etcdrs_proto::etcdserverpb as pb;
+    use prost::Message as _;
+
+    use super::*;
+
+    fn bytes(payload: Payload) -> Vec<u8> {
+        match payload {
+            Payload::Framed(frame) => frame.to_vec(),
+            _ => panic!("short answers are one frame"),
+        }
+    }
+
+    #[test]
+    fn a_spliced_answer_is_the_built_one() {
+        let headers = [
+            Header::default(),
+            Header { cluster_id: u64::MAX, member_id: u64::MAX, revision: -1, raft_term: u64::MAX },
+            Header { cluster_id: 7, member_id: 1 << 50, revision: 300, raft_term: 2 },
+        ];
+        let pair = |key: &'static str| {
+            let kv = etcdrs_proto::mvccpb::KeyValue { key: key.into(), ..Default::default() };
+            StoredKv::from_encoded(kv.encode_to_vec().into())
+        };
+        for header in headers {
+            for kvs in [vec![], vec![pair("a")], vec![pair("a"), pair("bc")]] {
+                let mut splicer = Splicer::default();
+                splicer.begin(kvs.len(), kvs.iter().map(|kv| kv.bytes().len()).sum());
+                kvs.iter().for_each(|kv| splicer.pair(kv.bytes()));
+                let got = bytes(splicer.finish(&header, true, 9));
+                let result = RangeResult { revision: 1, kvs, more: true, count: 9 };
+                assert_eq!(got, bytes(range(&header, &result)));
+                let decoded = pb::RangeResponse::decode(&got[5..]).expect("decodes");
+                assert_eq!((decoded.count, decoded.kvs.len()), (9, result.kvs.len()));
+                assert_eq!(decoded.header, Some(header.message()));
+            }
         }
     }
 }

@@ -31,6 +31,10 @@ pub(crate) async fn range(api: &Api, request: &pb::RangeRequest) -> Result<Paylo
         };
         return tokio::task::spawn_blocking(long).await.map_err(status::task_ended)?;
     }
+    let mut list = encode::Splicer::default();
+    if let Some(found) = api.state.reader.splice(&query, INLINE_KEYS_MAX as usize, &mut list) {
+        return Ok(list.finish(&api.header(found.revision), found.more, found.count));
+    }
     let result = read(api, &query)?;
     Ok(encode::range(&api.header(result.revision), &result))
 }
