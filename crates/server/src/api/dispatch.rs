@@ -23,7 +23,7 @@ impl Api {
             return grpc::refuse(&status);
         }
         if METHODS[method].client_streaming || METHODS[method].server_streaming {
-            return self.call_stream(method, request).await;
+            return Box::pin(self.call_stream(method, request)).await;
         }
         let result = self.call_unary(METHODS[method].path, request).await;
         let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
@@ -59,6 +59,13 @@ impl Api {
             "/etcdserverpb.KV/Put" => kv::put(self, raw).await,
             "/etcdserverpb.KV/DeleteRange" => kv::delete_range(self, raw).await,
             "/etcdserverpb.KV/Txn" => kv::txn(self, raw).await,
+            // The rest lives in a future of its own, so that the frequent ones stay small.
+            _ => Box::pin(self.call_rarely(path, raw)).await,
+        }
+    }
+
+    async fn call_rarely(&self, path: &'static str, raw: Bytes) -> Result<Payload, Status> {
+        match path {
             "/etcdserverpb.KV/Compact" => kv::compact(self, raw).await,
             "/etcdserverpb.Lease/LeaseGrant" => self.lease_grant(decode(&raw)?).await,
             "/etcdserverpb.Lease/LeaseRevoke" => self.lease_revoke(&raw).await,
