@@ -1,6 +1,6 @@
 //! Listeners: HTTP/1 and HTTP/2 on one port, and fewer, larger writes to the socket.
 
-mod buffered;
+mod collecting;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::grpc::Body;
-use crate::listen::buffered::Buffered;
+use crate::listen::collecting::drive;
 
 /// First bytes of a client that speaks HTTP/2 right away.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
@@ -158,15 +158,15 @@ async fn serve_http2(
     }
     let answer = hyper::service::service_fn(move |request| {
         let service = service.clone();
-        async move { Ok::<_, Infallible>(service.grpc(request).await) }
+        // Boxed: hyper moves the future of a call several times on its way to a task.
+        Box::pin(async move { Ok::<_, Infallible>(service.grpc(request).await) })
     });
-    let connection = builder.serve_connection(TokioIo::new(Buffered::new(stream)), answer);
-    let mut connection = std::pin::pin!(connection);
+    let mut driven = drive(stream, |socket| builder.serve_connection(TokioIo::new(socket), answer));
     tokio::select! {
-        done = connection.as_mut() => return Ok(done?),
-        () = stopped(&mut stop) => connection.as_mut().graceful_shutdown(),
+        done = &mut driven => return Ok(done?),
+        () = stopped(&mut stop) => driven.connection().graceful_shutdown(),
     }
-    Ok(connection.await?)
+    Ok(driven.await?)
 }
 
 async fn serve_http1(
