@@ -1,5 +1,7 @@
 //! Rows 57-61: compaction.
 
+use etcdrs_tests::http;
+
 use crate::support::*;
 
 /// V03.
@@ -65,19 +67,38 @@ async fn row_059_cp_02_tombstone_at_the_compacted_revision_stays() {
     assert!(c.get("a").await.is_none());
 }
 
+/// Enough keys that the removal takes several slices with pauses between them: an answer that did
+/// not wait would come long before the last.
 #[tokio::test]
 async fn row_060_cp_03_physical_waits() {
-    let (_s, mut c) = fresh().await;
-    let value = Bytes::from(vec![b'v'; 2000]);
-    for _ in 0..4 {
-        fill(&c, "k/", 500, &value).await;
+    const KEYS: usize = 5000;
+    let (s, mut c) = fresh().await;
+    for _ in 0..2 {
+        fill(&c, "k/", KEYS, &Bytes::from_static(b"v")).await;
     }
+    assert_eq!(removed_by_compactions(&s).await, 0);
     let revision = c.revision().await;
     assert_eq!(c.try_compaction(revision, true).await.unwrap().revision(), revision);
+    assert_eq!(removed_by_compactions(&s).await, KEYS);
     let hash = c.try_hash_kv(0).await.unwrap();
     assert_eq!(hash.compact_revision, revision);
+
+    // A refused one waits as well for the removal that is under way.
+    fill(&c, "k/", KEYS, &Bytes::from_static(b"w")).await;
+    let revision = c.revision().await;
+    assert_eq!(c.try_compact(revision).await.unwrap().revision(), revision);
     expect_error(c.try_compaction(revision, true).await, errors::COMPACTED);
-    assert_eq!(c.range(range("k/", "k0")).await.count, 500);
+    assert_eq!(removed_by_compactions(&s).await, 2 * KEYS);
+    assert_eq!(c.range(range("k/", "k0")).await.count, KEYS as i64);
+}
+
+/// Revisions removed since the start.
+async fn removed_by_compactions(s: &Server) -> usize {
+    let metrics = http::get(s.client_port(), "/metrics").await.unwrap().body;
+    let mut lines = metrics.lines();
+    let value =
+        lines.find_map(|line| line.strip_prefix("etcd_debugging_mvcc_db_compaction_keys_total "));
+    value.expect("the metric").parse().unwrap()
 }
 
 #[tokio::test]

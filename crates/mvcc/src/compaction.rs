@@ -31,6 +31,7 @@ pub struct CompactionJob {
     revision: i64,
     /// The first key that was not looked at; `None` at the end.
     next: Option<Vec<u8>>,
+    removed: u64,
     finished: bool,
 }
 
@@ -43,13 +44,19 @@ impl CompactionJob {
             return None;
         }
         let next = Some(Vec::new());
-        Some(Self { shared: Arc::clone(shared), revision, next, finished: false })
+        Some(Self { shared: Arc::clone(shared), revision, next, removed: 0, finished: false })
     }
 
     /// The revision this job compacts at.
     #[must_use]
     pub fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// Revisions that were removed so far, tombstones included.
+    #[must_use]
+    pub fn removed(&self) -> u64 {
+        self.removed
     }
 
     /// Looks at about `items_max` keys and removes what is dead.
@@ -60,11 +67,12 @@ impl CompactionJob {
     pub fn step(&mut self, items_max: usize) -> Result<Progress, RangeError> {
         let mut rows = Batch::new();
         let mut row = Vec::new();
-        let mut items = 0;
+        let (mut items, mut removed) = (0, 0);
         while let Some(from) = self.next.take_if(|_| items < items_max) {
             // One leaf per hold of the lock.
             let mut state = self.shared.state.write();
             let (next, visited) = state.tree.compact_leaf(&from, self.revision, |key, dropped| {
+                removed += 1;
                 schema::index_key(key, dropped.revision, &mut row);
                 rows.delete(Bucket::Index, &row);
                 if dropped.tombstone {
@@ -81,6 +89,7 @@ impl CompactionJob {
             rows.put(Bucket::Meta, schema::FINISHED_COMPACT_ROW, &done);
         }
         self.shared.backend.write(rows)?;
+        self.removed += removed;
         if self.next.is_some() {
             return Ok(Progress::More);
         }

@@ -25,6 +25,8 @@ pub(crate) struct Metrics {
     pub(crate) leader_changes: Counter,
     pub(crate) leases_expired: Counter,
     pub(crate) compactions: Counter,
+    /// Revisions that compactions removed from the database.
+    pub(crate) compacted_keys: Counter,
     pub(crate) received: Counter,
     pub(crate) sent: Counter,
     pub(crate) wal: Arc<WalMetrics>,
@@ -105,6 +107,8 @@ impl Metrics {
         let leases_expired =
             counter("etcd_debugging_server_lease_expired", "The total number of expired leases");
         let compactions = counter("etcd_rs_compactions", "The number of finished compactions");
+        let compacted_keys =
+            counter("etcd_debugging_mvcc_db_compaction_keys", "Total number of db keys compacted");
         let received = counter(
             "etcd_network_client_grpc_received_bytes",
             "The total number of bytes received from grpc clients",
@@ -150,6 +154,7 @@ impl Metrics {
             leader_changes,
             leases_expired,
             compactions,
+            compacted_keys,
             received,
             sent,
             wal: Arc::new(wal),

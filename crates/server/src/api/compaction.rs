@@ -57,12 +57,14 @@ async fn work(reader: Reader, pace: Pace, metrics: Metrics, compactor: Compactor
             let revision = job.revision();
             loop {
                 // A slice is short, but its locks and writes do not belong on an async worker.
+                let removed_before = job.removed();
                 let slice = tokio::task::spawn_blocking(move || {
                     let result = job.step(pace.batch);
                     (job, result)
                 });
                 let Ok((back, result)) = slice.await else { return };
                 job = back;
+                metrics.compacted_keys.inc_by(job.removed() - removed_before);
                 match result {
                     Ok(Progress::More) => {}
                     Ok(Progress::Finished { .. }) => break,
