@@ -6,7 +6,7 @@ mod compaction;
 pub(crate) mod dispatch;
 pub(crate) mod encode;
 mod health;
-mod kv;
+pub(crate) mod kv;
 mod lease;
 mod long_range;
 mod maintenance;

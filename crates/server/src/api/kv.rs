@@ -12,7 +12,7 @@ use crate::api::{Api, Request, check, encode, long_range, status, txn_check};
 use crate::grpc::Payload;
 
 /// Ranges of more keys than this are read on the pool: they would hold up everything else here.
-const INLINE_KEYS_MAX: i64 = 1000;
+pub(crate) const INLINE_KEYS_MAX: i64 = 1000;
 
 pub(crate) async fn range(api: &Api, request: &pb::RangeRequest) -> Result<Payload, Status> {
     check::range(request)?;
