@@ -32,6 +32,7 @@ impl Default for Options {
 }
 
 /// Parts that all column families share; they live as long as the database.
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) cache: Cache,
     pub(crate) memtables: WriteBufferManager,

@@ -29,6 +29,7 @@ pub struct Backend {
 struct Inner {
     db: DB,
     shared: Shared,
+    options: Options,
     path: PathBuf,
 }
 
@@ -56,12 +57,25 @@ impl Backend {
     /// # Errors
     /// See [`OpenError`]; a directory in use is [`OpenError::Locked`].
     pub fn open(dir: &Path, options: &Options) -> Result<Self, OpenError> {
-        let shared = Shared::new(options);
+        Self::open_with(dir, options, Shared::new(options))
+    }
+
+    /// Opens another database, which must exist, with the options of this one; while both are
+    /// open they share its memory budgets.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_beside(&self, dir: &Path) -> Result<Self, OpenError> {
+        check::exists(dir)?;
+        Self::open_with(dir, &self.inner.options, self.inner.shared.clone())
+    }
+
+    fn open_with(dir: &Path, options: &Options, shared: Shared) -> Result<Self, OpenError> {
         let mut database = options::database(options, &shared);
         database.create_if_missing(true);
         let db = DB::open_cf_descriptors(&database, dir, families(options, &shared))
             .map_err(|source| open_error(dir, source))?;
-        let backend = Self { inner: Arc::new(Inner { db, shared, path: dir.to_owned() }) };
+        let backend = Self::new(db, shared, options, dir);
         backend.check_format(true)?;
         backend.check_families()?;
         check::atomic_flush(dir)?;
@@ -80,10 +94,29 @@ impl Backend {
         let families = families(options, &shared);
         let db = DB::open_cf_descriptors_read_only(&database, dir, families, false)
             .map_err(|source| open_error(dir, source))?;
-        let backend = Self { inner: Arc::new(Inner { db, shared, path: dir.to_owned() }) };
+        let backend = Self::new(db, shared, options, dir);
         backend.check_format(false)?;
         backend.check_families()?;
         Ok(backend)
+    }
+
+    fn new(db: DB, shared: Shared, options: &Options, dir: &Path) -> Self {
+        let (options, path) = (options.clone(), dir.to_owned());
+        Self { inner: Arc::new(Inner { db, shared, options, path }) }
+    }
+
+    /// Closes the database if this is the last handle, and returns its directory, which may then
+    /// be removed. Otherwise the handle comes back, to be tried again later: a reader is not done.
+    ///
+    /// Closing flushes what was written, so it takes as long as the disk needs.
+    ///
+    /// # Errors
+    /// The handle itself, if there are others or a [`Snapshot`].
+    pub fn close(self) -> Result<PathBuf, Self> {
+        match Arc::try_unwrap(self.inner) {
+            Ok(inner) => Ok(inner.path.clone()),
+            Err(inner) => Err(Self { inner }),
+        }
     }
 
     /// The directory.

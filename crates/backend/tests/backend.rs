@@ -239,6 +239,29 @@ fn a_checkpoint_is_a_database() {
 }
 
 #[test]
+fn a_database_closes_with_its_last_handle() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    let backend = Backend::open(&old, &options()).unwrap();
+    put(&backend, Bucket::Key, &[("a", "1")]);
+    backend.checkpoint(&new).unwrap();
+    let replacement = backend.open_beside(&new).unwrap();
+    assert_eq!(keys(replacement.rows(Bucket::Key, &Scan::all())), ["a"]);
+    let err = backend.open_beside(&dir.path().join("missing")).unwrap_err();
+    assert!(matches!(err, OpenError::Missing { .. }), "{err:?}");
+    let snapshot = backend.snapshot();
+    let backend = backend.close().expect_err("a snapshot reads");
+    assert_eq!(keys(snapshot.all_rows(Bucket::Key)), ["a"]);
+    drop(snapshot);
+    assert_eq!(backend.close().expect("nobody reads"), old);
+    std::fs::remove_dir_all(&old).unwrap();
+    // What both shared lives on with the one that is left.
+    put(&replacement, Bucket::Key, &[("b", "2")]);
+    assert_eq!(keys(replacement.rows(Bucket::Key, &Scan::all())), ["a", "b"]);
+    assert!(replacement.memory().memtables > 0);
+}
+
+#[test]
 fn an_export_comes_in_pieces_of_whole_sectors() {
     let dir = tempfile::tempdir().unwrap();
     let backend = Backend::open(dir.path(), &options()).unwrap();
