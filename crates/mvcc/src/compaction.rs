@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use etcdrs_backend::{Batch, Bucket};
+use etcdrs_backend::{Backend, Batch, Bucket};
 use etcdrs_types::Revision;
 
 use crate::state::Shared;
@@ -14,7 +14,8 @@ use crate::{RangeError, schema};
 pub enum Progress {
     /// There is more to remove.
     More,
-    /// The compaction at this revision is finished.
+    /// The job has nothing left to do: the compaction at this revision is finished, or the store
+    /// went on with another database, whose compactions are another job.
     Finished {
         /// The revision.
         revision: i64,
@@ -28,6 +29,10 @@ pub enum Progress {
 #[derive(Debug)]
 pub struct CompactionJob {
     shared: Arc<Shared>,
+    /// The database that the job began with.
+    backend: Backend,
+    /// [`State::generation`](crate::state::State) of that time.
+    generation: u64,
     revision: i64,
     /// The first key that was not looked at; `None` at the end.
     next: Option<Vec<u8>>,
@@ -37,14 +42,24 @@ pub struct CompactionJob {
 
 impl CompactionJob {
     pub(crate) fn start(shared: &Arc<Shared>) -> Option<Self> {
-        let revision = shared.state.read().compact_revision;
+        let state = shared.state.read();
+        let revision = state.compact_revision;
         if revision <= shared.finished_compact.load(Ordering::Acquire)
             || shared.job_alive.swap(true, Ordering::AcqRel)
         {
             return None;
         }
-        let next = Some(Vec::new());
-        Some(Self { shared: Arc::clone(shared), revision, next, removed: 0, finished: false })
+        let (backend, generation) = (state.backend.clone(), state.generation);
+        drop(state);
+        Some(Self {
+            shared: Arc::clone(shared),
+            backend,
+            generation,
+            revision,
+            next: Some(Vec::new()),
+            removed: 0,
+            finished: false,
+        })
     }
 
     /// The revision this job compacts at.
@@ -71,6 +86,11 @@ impl CompactionJob {
         while let Some(from) = self.next.take_if(|_| items < items_max) {
             // One leaf per hold of the lock.
             let mut state = self.shared.state.write();
+            if state.generation != self.generation {
+                // The old database keeps what was not removed; nobody reads it any more.
+                self.finished = true;
+                return Ok(Progress::Finished { revision: self.revision });
+            }
             let (next, visited) = state.tree.compact_leaf(&from, self.revision, |key, dropped| {
                 removed += 1;
                 schema::index_key(key, dropped.revision, &mut row);
@@ -88,14 +108,17 @@ impl CompactionJob {
             let done = Revision::main(self.revision).to_key();
             rows.put(Bucket::Meta, schema::FINISHED_COMPACT_ROW, &done);
         }
-        self.shared.backend.write(rows)?;
+        self.backend.write(rows)?;
         self.removed += removed;
         if self.next.is_some() {
             return Ok(Progress::More);
         }
         if !self.finished {
             self.finished = true;
-            self.shared.finished_compact.store(self.revision, Ordering::Release);
+            let state = self.shared.state.read();
+            if state.generation == self.generation {
+                self.shared.finished_compact.store(self.revision, Ordering::Release);
+            }
         }
         Ok(Progress::Finished { revision: self.revision })
     }

@@ -61,3 +61,13 @@ pub enum OpenError {
         key: Revision,
     },
 }
+
+/// A store cannot go on with a database that is older than itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a database at revision {offered} cannot replace one at revision {current}")]
+pub struct ReplaceError {
+    /// Newest revision of the database that was offered.
+    pub offered: i64,
+    /// Newest revision of the store.
+    pub current: i64,
+}

@@ -30,8 +30,10 @@ pub(crate) fn hash_kv(shared: &Shared, revision: i64) -> Result<HashKv, RangeErr
     loop {
         let state = shared.state.read();
         let (current, compacted) = (state.revision, state.compact_revision);
-        // Rows that compaction removes from now on stay in the snapshot.
-        let snapshot = shared.backend.snapshot();
+        let generation = state.generation;
+        // Rows that compaction removes from now on stay in the snapshot, and so does a database
+        // that the store goes on without.
+        let snapshot = state.backend.snapshot();
         drop(state);
         if revision > current {
             return Err(RangeError::Future);
@@ -51,7 +53,9 @@ pub(crate) fn hash_kv(shared: &Shared, revision: i64) -> Result<HashKv, RangeErr
             // No row is that old (MT-03).
             return Ok(answer(crc));
         }
-        let Some(Kept { any, revisions }) = kept(shared, compacted, at) else { continue };
+        let Some(Kept { any, revisions }) = kept(shared, generation, compacted, at) else {
+            continue;
+        };
         let mut hash = Hasher { compacted, skips: any, keep: &revisions, crc };
         let before = Revision::main(at + 1).to_key();
         let scan = Scan { from: Bound::Unbounded, before: Some(&before), fill_cache: false };
@@ -72,8 +76,9 @@ struct Kept {
     revisions: Vec<Revision>,
 }
 
-/// What a compaction at `at` would keep. `None` if a compaction above `compacted` came in between.
-fn kept(shared: &Shared, compacted: i64, at: i64) -> Option<Kept> {
+/// What a compaction at `at` would keep. `None` if a compaction above `compacted` or another
+/// database came in between.
+fn kept(shared: &Shared, generation: u64, compacted: i64, at: i64) -> Option<Kept> {
     let mut kept = Kept::default();
     if compacted <= 0 {
         return Some(kept);
@@ -81,7 +86,7 @@ fn kept(shared: &Shared, compacted: i64, at: i64) -> Option<Kept> {
     let mut from = Vec::new();
     loop {
         let state = shared.state.read();
-        if state.compact_revision != compacted {
+        if state.compact_revision != compacted || state.generation != generation {
             return None;
         }
         let mut cursor = Some(state.tree.cursor(Bound::Included(&from)));
@@ -136,7 +141,7 @@ impl Hasher<'_> {
 }
 
 pub(crate) fn hash(shared: &Shared) -> Result<u32, RangeError> {
-    let snapshot = shared.backend.snapshot();
+    let snapshot = shared.state.read().backend.snapshot();
     let mut buckets = Bucket::ALL.to_vec();
     buckets.retain(|bucket| bucket.is_etcds());
     buckets.sort_unstable_by_key(|bucket| bucket.name());

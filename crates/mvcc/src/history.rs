@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use etcdrs_backend::{Bucket, Scan};
+use etcdrs_backend::{Backend, Bucket, Scan};
 use etcdrs_types::Revision;
 
 use crate::state::Shared;
@@ -24,8 +24,9 @@ pub(crate) fn read(
     if let Some(blocks) = state.ring.blocks(from, to, revisions_max) {
         return Ok(blocks);
     }
+    let backend = state.backend.clone();
     drop(state);
-    let blocks = from_rows(shared, from, to, revisions_max)?;
+    let blocks = from_rows(&backend, from, to, revisions_max)?;
     // A compaction may have removed rows under the walk; then what was read has gaps.
     if from < shared.state.read().compact_revision {
         return Err(RangeError::Compacted);
@@ -34,7 +35,7 @@ pub(crate) fn read(
 }
 
 fn from_rows(
-    shared: &Shared,
+    backend: &Backend,
     from: i64,
     to: i64,
     revisions_max: usize,
@@ -45,7 +46,7 @@ fn from_rows(
     }
     let (begin, end) = (Revision::main(from).to_key(), Revision::main(to + 1).to_key());
     let scan = Scan { from: Bound::Included(&begin), before: Some(&end), fill_cache: true };
-    let mut rows = shared.backend.rows(Bucket::Key, &scan);
+    let mut rows = backend.rows(Bucket::Key, &scan);
     let mut events: Vec<Event> = Vec::new();
     let mut main = 0;
     while let Some((key, row)) = rows.next()? {

@@ -10,6 +10,8 @@
 //!   index, values, counts, events and current revision under one lock.
 //! - A reader fixes its revision under that lock and sees exactly that revision, however long it
 //!   takes; if a compaction overtakes it, it says so instead of answering with gaps.
+//! - [`Store::replace`] swaps all of that, and the database below, under the same lock; every
+//!   [`Reader`] goes on. The new history contains the old one, or a suffix of it.
 //! - Bucket `index` has a row for every row of bucket `key`; both are written and removed in the
 //!   same batches.
 
@@ -36,14 +38,15 @@ pub mod watch;
 mod write;
 
 pub use crate::compaction::{CompactionJob, Progress};
-pub use crate::error::{CompactError, OpenError, RangeError, WriteError};
+pub use crate::error::{CompactError, OpenError, RangeError, ReplaceError, WriteError};
 pub use crate::event::{Event, EventBlock, EventKind, PrevKv, deleted_kv};
 pub use crate::hash::HashKv;
 pub use crate::kv::{KeyMeta, KvFields, StoredKv};
 pub use crate::query::{RangeQuery, RangeResult, SortOrder, SortTarget};
 pub use crate::reader::Reader;
+pub use crate::restore::Loaded;
 pub use crate::splice::{Splice, Spliced};
-pub use crate::store::{Memory, Opened, Options, Stats, Store};
+pub use crate::store::{Memory, Opened, Options, Retired, Stats, Store};
 pub use crate::txn::{Deleted, PutDone, Txn};
 pub use crate::warm::WarmJob;
 pub use crate::write::{Committed, WriteBatch};

@@ -4,12 +4,13 @@ use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::atomic;
 
+use etcdrs_backend::Backend;
 use etcdrs_types::{KeyRange, Revision};
 
 use crate::index::{KeyParts, Slot, Tree, Version};
 use crate::kv;
 use crate::overlay::{Changes, Overlay};
-use crate::state::Shared;
+use crate::state::{Shared, State, fetch};
 use crate::{KeyMeta, RangeError, RangeQuery, RangeResult, SortOrder, SortTarget, StoredKv};
 
 /// Leaves that a walk looks at under one hold of the lock: about a thousand keys.
@@ -40,6 +41,8 @@ pub(crate) struct Collector<'q> {
     known_count: Option<i64>,
     seen: i64,
     hits: Vec<Hit>,
+    /// Whether a pair of `hits` may have to be read from the database.
+    cold_hits: bool,
     kvs: Vec<StoredKv>,
     /// Pairs of `kvs` that have to be read from the database.
     cold: Vec<(usize, Revision)>,
@@ -65,6 +68,7 @@ impl<'q> Collector<'q> {
             known_count,
             seen: 0,
             hits: Vec::new(),
+            cold_hits: false,
             kvs,
             cold: Vec::new(),
             key: Vec::new(),
@@ -88,6 +92,7 @@ impl<'q> Collector<'q> {
             let admitted = self.query.admits(found.create, found.revision.main);
             if admitted && self.sorts {
                 let kv = self.pair(key, found, kv);
+                self.cold_hits |= kv.is_none();
                 let Version { create, revision, version } = found;
                 self.hits.push(Hit { create, version, revision, kv });
             } else if admitted {
@@ -121,10 +126,18 @@ impl<'q> Collector<'q> {
         Some(kv::encode(&self.key, &[], &meta))
     }
 
-    /// Reads what is cold, sorts, cuts. `current` is the current revision for the answer.
-    pub(crate) fn finish(
+    /// A handle on the walked database if rows of it have to be read, which is taken before the
+    /// walk lets go of the lock.
+    fn rows_of(&self, state: &State) -> Option<Backend> {
+        (self.cold_hits || !self.cold.is_empty()).then(|| state.backend.clone())
+    }
+
+    /// Reads what is cold from `backend`, sorts, cuts. `current` is the current revision for the
+    /// answer.
+    fn finish(
         mut self,
         shared: &Shared,
+        backend: Option<&Backend>,
         current: i64,
     ) -> Result<RangeResult, RangeError> {
         let count = self.known_count.unwrap_or(self.seen);
@@ -134,17 +147,19 @@ impl<'q> Collector<'q> {
         let limit = if self.query.limit == 0 { usize::MAX } else { self.query.limit };
         let more = if self.sorts {
             if self.query.target == SortTarget::Value {
-                self.load_hits(shared)?;
+                self.load_hits(backend)?;
             }
             sort(&mut self.hits, self.query);
             let more = self.hits.len() > limit;
             self.hits.truncate(limit);
-            self.load_hits(shared)?;
+            self.load_hits(backend)?;
             self.kvs = self.hits.into_iter().filter_map(|hit| hit.kv).collect();
             more
         } else {
             let fill_max = if self.query.leave_cold { 0 } else { FILL_MAX };
-            load(shared, self.cold, &mut self.kvs, fill_max)?;
+            if let Some(backend) = backend {
+                load(shared, backend, self.cold, &mut self.kvs, fill_max)?;
+            }
             count > self.kvs.len() as i64
         };
         if self.query.keys_only && !self.query.index_answers() {
@@ -154,25 +169,33 @@ impl<'q> Collector<'q> {
     }
 
     /// [`Self::finish`] for a walk at revision `at` that let go of the lock.
-    fn finish_at(self, shared: &Shared, current: i64, at: i64) -> Result<RangeResult, RangeError> {
-        let result = self.finish(shared, current);
+    fn finish_at(
+        self,
+        shared: &Shared,
+        backend: Option<&Backend>,
+        current: i64,
+        at: i64,
+    ) -> Result<RangeResult, RangeError> {
+        let result = self.finish(shared, backend, current);
         // Rows may have been removed between the walk and the reading of values.
         let compacted = shared.compact_revision.load(atomic::Ordering::Acquire);
         if at < compacted { Err(RangeError::Compacted) } else { result }
     }
 
-    fn load_hits(&mut self, shared: &Shared) -> Result<(), RangeError> {
+    fn load_hits(&mut self, backend: Option<&Backend>) -> Result<(), RangeError> {
+        let Some(backend) = backend else { return Ok(()) };
         let missing: Vec<_> = (self.hits.iter().enumerate())
             .filter(|(_, hit)| hit.kv.is_none())
             .map(|(position, hit)| (position, hit.revision))
             .collect();
-        shared.fetch(missing, |position, kv| self.hits[position].kv = Some(kv))
+        fetch(backend, missing, |position, kv| self.hits[position].kv = Some(kv))
     }
 }
 
 /// Reads the pairs at the positions `cold` and caches them where that makes sense.
 fn load(
     shared: &Shared,
+    backend: &Backend,
     cold: Vec<(usize, Revision)>,
     kvs: &mut [StoredKv],
     fill_max: usize,
@@ -182,7 +205,7 @@ fn load(
     }
     let wanted = cold.clone();
     let mut bytes = 0;
-    shared.fetch(cold, |position, kv| {
+    fetch(backend, cold, |position, kv| {
         bytes += kv.bytes().len();
         kvs[position] = kv;
     })?;
@@ -250,8 +273,9 @@ fn attempt(shared: &Shared, query: &RangeQuery) -> Result<RangeResult, RangeErro
             let key = KeyParts { prefix: &[], suffix: &query.range.start };
             visit(&mut collector, key, slot, at);
         }
+        let backend = collector.rows_of(&state);
         drop(state);
-        return collector.finish_at(shared, current, at);
+        return collector.finish_at(shared, backend.as_ref(), current, at);
     }
     let growth = if at == current { Some(0) } else { state.ring.growth_since(at, &query.range) };
     let count = growth.map(|growth| state.tree.count(&query.range) - growth);
@@ -282,8 +306,9 @@ fn attempt(shared: &Shared, query: &RangeQuery) -> Result<RangeResult, RangeErro
             }
         }
     }
+    let backend = collector.rows_of(&state);
     drop(state);
-    collector.finish_at(shared, current, at)
+    collector.finish_at(shared, backend.as_ref(), current, at)
 }
 
 fn visit(collector: &mut Collector<'_>, key: KeyParts<'_>, slot: &Slot, at: i64) -> bool {
@@ -353,6 +378,7 @@ fn visit_changes(
 /// published one.
 pub(crate) fn overlaid(
     shared: &Shared,
+    backend: &Backend,
     overlay: &Overlay,
     query: &RangeQuery,
     at: i64,
@@ -375,5 +401,5 @@ pub(crate) fn overlaid(
         });
     }
     drop(state);
-    collector.finish(shared, current)
+    collector.finish(shared, Some(backend), current)
 }

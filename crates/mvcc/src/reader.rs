@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use etcdrs_backend::Backend;
 use etcdrs_types::KeyRange;
 
 use crate::state::Shared;
@@ -124,6 +125,13 @@ impl Reader {
     #[must_use]
     pub fn warm_job(&self) -> WarmJob {
         WarmJob::new(&self.shared)
+    }
+
+    /// The database below, as it is now. It stays open for as long as the handle lives, also when
+    /// the store has gone on with another one: don't keep it.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.shared.state.read().backend.clone()
     }
 
     /// Memory taken. Walks the leaves of the index: some milliseconds for millions of keys.

@@ -1,48 +1,66 @@
 //! Opening: the key index is rebuilt from the bucket `index`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
-
 use bytes::Bytes;
-use etcdrs_backend::{Backend, Batch, Bucket, Scan};
+use etcdrs_backend::{Backend, Bucket, Scan};
 use etcdrs_types::{LeaseId, Revision};
-use parking_lot::RwLock;
 
 use crate::index::{Builder, Change, Slot, Tree};
-use crate::ring::Ring;
-use crate::state::{Shared, State};
-use crate::{OpenError, Opened, Options, Store, schema};
+use crate::{OpenError, schema};
 
 /// The revision of a store that nothing was written to (RV-01).
 const FIRST_REVISION: i64 = 1;
 /// The compacted revision of a store that was never compacted.
 const NEVER_COMPACTED: i64 = -1;
 
-pub(crate) fn open(backend: Backend, options: &Options) -> Result<Opened, OpenError> {
-    let finished = compaction_mark(&backend, schema::FINISHED_COMPACT_ROW)?;
-    let scheduled = compaction_mark(&backend, schema::SCHEDULED_COMPACT_ROW)?;
-    let compact_revision = finished.max(scheduled);
-    let newest = newest_revision(&backend)?;
-    let restored = Restorer::new().run(&backend)?;
-    if restored.newest != newest {
-        return Err(OpenError::Disagree { index: restored.newest, key: newest });
+/// What is kept in memory of a database, read from it: what [`Store::replace`] goes on with.
+///
+/// [`Store::replace`]: crate::Store::replace
+#[derive(Debug)]
+pub struct Loaded {
+    /// Keys that are attached to a lease, sorted by key.
+    pub leased_keys: Vec<(LeaseId, Bytes)>,
+    pub(crate) backend: Backend,
+    pub(crate) tree: Tree,
+    pub(crate) revision: i64,
+    pub(crate) compact_revision: i64,
+    pub(crate) finished_compact: i64,
+}
+
+impl Loaded {
+    /// Reads the key index of `backend`: 0.2 s for a million keys, on the calling thread.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(backend: Backend) -> Result<Self, OpenError> {
+        load(backend)
     }
-    restored.sample.check(&backend)?;
+
+    /// The newest revision of the database.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Its compacted revision; -1 if there is none.
+    #[must_use]
+    pub fn compact_revision(&self) -> i64 {
+        self.compact_revision
+    }
+}
+
+fn load(backend: Backend) -> Result<Loaded, OpenError> {
+    let finished_compact = compaction_mark(&backend, schema::FINISHED_COMPACT_ROW)?;
+    let scheduled = compaction_mark(&backend, schema::SCHEDULED_COMPACT_ROW)?;
+    let compact_revision = finished_compact.max(scheduled);
+    let newest = newest_revision(&backend)?;
+    let Restored { tree, newest: indexed, sample, leased_keys } = Restorer::new().run(&backend)?;
+    if indexed != newest {
+        return Err(OpenError::Disagree { index: indexed, key: newest });
+    }
+    sample.check(&backend)?;
     // RV-07: a compaction may have removed the rows of the newest revisions.
     let revision = newest.main.max(compact_revision).max(FIRST_REVISION);
-    let ring = Ring::new(options.event_ring_bytes, revision);
-    let state = State { tree: restored.tree, ring, revision, compact_revision };
-    let shared = Shared {
-        backend,
-        state: RwLock::new(state),
-        options: options.clone(),
-        revision: AtomicI64::new(revision),
-        compact_revision: AtomicI64::new(compact_revision),
-        finished_compact: AtomicI64::new(finished),
-        job_alive: AtomicBool::new(false),
-    };
-    let store = Store { shared: Arc::new(shared), spare_rows: Batch::new() };
-    Ok(Opened { store, leased_keys: restored.leased_keys })
+    Ok(Loaded { leased_keys, backend, tree, revision, compact_revision, finished_compact })
 }
 
 fn compaction_mark(backend: &Backend, row: &'static [u8]) -> Result<i64, OpenError> {

@@ -17,7 +17,6 @@ const EVICT_LEAVES_MAX: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) backend: Backend,
     pub(crate) state: RwLock<State>,
     pub(crate) options: Options,
     /// Copies of the numbers in [`State`], for those who need no more.
@@ -33,43 +32,48 @@ pub(crate) struct Shared {
 /// -1 and 0 in a fresh store).
 #[derive(Debug)]
 pub(crate) struct State {
+    /// The database that the rest describes. Whoever reads rows takes a handle under the lock
+    /// under which it read the index, so that both are of one piece.
+    pub(crate) backend: Backend,
+    /// Counts replacements of the database.
+    pub(crate) generation: u64,
     pub(crate) tree: Tree,
     pub(crate) ring: Ring,
     pub(crate) revision: i64,
     pub(crate) compact_revision: i64,
 }
 
-impl Shared {
-    /// Reads rows of bucket `key` that the index names, in any order.
-    pub(crate) fn fetch(
-        &self,
-        mut wanted: Vec<(usize, Revision)>,
-        mut each: impl FnMut(usize, StoredKv),
-    ) -> Result<(), RangeError> {
-        wanted.sort_unstable_by_key(|&(_, revision)| revision);
-        for chunk in wanted.chunks(FETCH_ROWS) {
-            let keys: Vec<_> = chunk.iter().map(|(_, revision)| revision.to_key()).collect();
-            let mut missing = None;
-            self.backend.multi_get(Bucket::Key, &keys, |position, row| match row {
-                Some(row) => {
-                    let kv = StoredKv::from_encoded(bytes::Bytes::copy_from_slice(row));
-                    each(chunk[position].0, kv);
-                }
-                None => missing = Some(chunk[position].1),
-            })?;
-            if let Some(revision) = missing {
-                return Err(RangeError::Corrupt(revision));
+/// Reads rows of bucket `key` that the index names, in any order.
+pub(crate) fn fetch(
+    backend: &Backend,
+    mut wanted: Vec<(usize, Revision)>,
+    mut each: impl FnMut(usize, StoredKv),
+) -> Result<(), RangeError> {
+    wanted.sort_unstable_by_key(|&(_, revision)| revision);
+    for chunk in wanted.chunks(FETCH_ROWS) {
+        let keys: Vec<_> = chunk.iter().map(|(_, revision)| revision.to_key()).collect();
+        let mut missing = None;
+        backend.multi_get(Bucket::Key, &keys, |position, row| match row {
+            Some(row) => {
+                let kv = StoredKv::from_encoded(bytes::Bytes::copy_from_slice(row));
+                each(chunk[position].0, kv);
             }
+            None => missing = Some(chunk[position].1),
+        })?;
+        if let Some(revision) = missing {
+            return Err(RangeError::Corrupt(revision));
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Reads one row of bucket `key`.
-    pub(crate) fn fetch_one(&self, revision: Revision) -> Result<StoredKv, RangeError> {
-        let row = self.backend.get(Bucket::Key, &revision.to_key())?;
-        row.map(StoredKv::from_encoded).ok_or(RangeError::Corrupt(revision))
-    }
+/// Reads one row of bucket `key`.
+pub(crate) fn fetch_one(backend: &Backend, revision: Revision) -> Result<StoredKv, RangeError> {
+    let row = backend.get(Bucket::Key, &revision.to_key())?;
+    row.map(StoredKv::from_encoded).ok_or(RangeError::Corrupt(revision))
+}
 
+impl Shared {
     /// Makes the numbers readable without the lock. The caller holds it.
     pub(crate) fn publish_numbers(&self, state: &State) {
         self.revision.store(state.revision, Ordering::Release);

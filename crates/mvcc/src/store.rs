@@ -1,13 +1,16 @@
 //! The store: its settings and its writing side.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bytes::Bytes;
 use etcdrs_backend::{Backend, Batch};
 use etcdrs_types::LeaseId;
+use parking_lot::RwLock;
 
-use crate::state::Shared;
-use crate::{OpenError, Reader, WriteBatch, restore};
+use crate::ring::Ring;
+use crate::state::{Shared, State};
+use crate::{Loaded, OpenError, Reader, ReplaceError, WriteBatch};
 
 /// Settings of a store.
 #[derive(Clone, Debug)]
@@ -65,6 +68,8 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Store {
     pub(crate) shared: Arc<Shared>,
+    /// The one of [`State`]: the writer needs no lock for it.
+    pub(crate) backend: Backend,
     /// Empty, with the memory of the batch before.
     pub(crate) spare_rows: Batch,
 }
@@ -75,7 +80,56 @@ impl Store {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(backend: Backend, options: &Options) -> Result<Opened, OpenError> {
-        restore::open(backend, options)
+        let Loaded { leased_keys, backend, tree, revision, compact_revision, finished_compact } =
+            Loaded::open(backend)?;
+        let ring = Ring::new(options.event_ring_bytes, revision);
+        let (backend, handle) = (backend.clone(), backend);
+        let state =
+            State { backend: handle, generation: 0, tree, ring, revision, compact_revision };
+        let shared = Shared {
+            state: RwLock::new(state),
+            options: options.clone(),
+            revision: AtomicI64::new(revision),
+            compact_revision: AtomicI64::new(compact_revision),
+            finished_compact: AtomicI64::new(finished_compact),
+            job_alive: AtomicBool::new(false),
+        };
+        let store = Self { shared: Arc::new(shared), backend, spare_rows: Batch::new() };
+        Ok(Opened { store, leased_keys })
+    }
+
+    /// Goes on with another database that holds the same history and more of it, as a leader's
+    /// snapshot does. Every [`Reader`] sees the new state from one moment on; reads under way end
+    /// on the old database or answer that they were compacted. No event comes out of this: the
+    /// watch hub is told by [`Hub::restore`](crate::watch::Hub::restore).
+    ///
+    /// Takes microseconds; the work was done by [`Loaded::open`].
+    ///
+    /// # Errors
+    /// [`ReplaceError`] if the database is older; nothing has changed then.
+    pub fn replace(&mut self, loaded: Loaded) -> Result<Retired, ReplaceError> {
+        let Loaded { backend, tree, revision, compact_revision, finished_compact, .. } = loaded;
+        let ring = Ring::new(self.shared.options.event_ring_bytes, revision);
+        let mut state = self.shared.state.write();
+        if revision < state.revision || compact_revision < state.compact_revision {
+            let current = state.revision.max(state.compact_revision);
+            return Err(ReplaceError { offered: revision, current });
+        }
+        let generation = state.generation + 1;
+        let fresh = State {
+            backend: backend.clone(),
+            generation,
+            tree,
+            ring,
+            revision,
+            compact_revision,
+        };
+        let old = std::mem::replace(&mut *state, fresh);
+        self.shared.publish_numbers(&state);
+        self.shared.finished_compact.store(finished_compact, Ordering::Release);
+        drop(state);
+        self.backend = backend;
+        Ok(Retired { state: old })
     }
 
     /// A handle for reading.
@@ -87,5 +141,21 @@ impl Store {
     /// Begins a batch of changes. Dropping it without a commit changes nothing.
     pub fn begin(&mut self) -> WriteBatch<'_> {
         WriteBatch::new(self)
+    }
+}
+
+/// What a store was before it went on with another database. Freeing it takes a while: drop it on
+/// a thread that may wait.
+#[derive(Debug)]
+pub struct Retired {
+    state: State,
+}
+
+impl Retired {
+    /// Frees what was in memory, and hands out the old database. Readers that began before may
+    /// still use it: see [`Backend::close`].
+    #[must_use]
+    pub fn into_backend(self) -> Backend {
+        self.state.backend
     }
 }

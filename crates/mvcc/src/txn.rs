@@ -7,7 +7,7 @@ use etcdrs_types::{KeyRange, LeaseId, Revision};
 use crate::index::{Change, ChangeKind};
 use crate::{
     Event, EventBlock, KeyMeta, PrevKv, RangeError, RangeQuery, RangeResult, StoredKv, WriteBatch,
-    deleted_kv, kv, range, schema,
+    deleted_kv, kv, range, schema, state,
 };
 
 /// A finished put.
@@ -61,7 +61,7 @@ impl<'b, 'a> Txn<'b, 'a> {
                 range::published(shared, &RangeQuery { revision: at, ..query.clone() })?;
             return Ok(RangeResult { revision: current, ..published });
         }
-        range::overlaid(shared, &self.batch.overlay, query, at, current)
+        range::overlaid(shared, self.batch.backend(), &self.batch.overlay, query, at, current)
     }
 
     /// What the index knows of `key` now.
@@ -78,7 +78,7 @@ impl<'b, 'a> Txn<'b, 'a> {
         match self.batch.latest(key) {
             None => Ok(None),
             Some((_, Some(kv))) => Ok(Some(kv)),
-            Some((meta, None)) => self.batch.shared().fetch_one(meta.mod_revision).map(Some),
+            Some((meta, None)) => state::fetch_one(self.batch.backend(), meta.mod_revision).map(Some),
         }
     }
 

@@ -33,7 +33,8 @@ impl WarmJob {
     pub fn step(&mut self, items_max: usize) -> Result<bool, RangeError> {
         let from = self.last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let scan = Scan { from, before: None, fill_cache: false };
-        let mut rows = self.shared.backend.rows(Bucket::Key, &scan);
+        let backend = self.shared.state.read().backend.clone();
+        let mut rows = backend.rows(Bucket::Key, &scan);
         let mut found = Vec::with_capacity(FETCH_ROWS);
         let mut last = None;
         for _ in 0..items_max {

@@ -299,8 +299,12 @@ impl Hub {
         self.locked(|state| state.compacted = state.compacted.max(revision));
     }
 
-    /// Goes on with another store, as after the installation of a leader's snapshot: no watcher
-    /// loses anything that the new history has (WA-31).
+    /// Goes on with another store, or with the same one after [`Store::replace`], as after the
+    /// installation of a leader's snapshot (WA-31). A watcher that got everything up to some
+    /// revision goes on behind it, from history; one whose next revision is compacted is
+    /// cancelled.
+    ///
+    /// [`Store::replace`]: crate::Store::replace
     pub fn restore(&self, reader: Reader) {
         self.restore_history(Arc::new(reader));
     }

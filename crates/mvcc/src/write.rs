@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use etcdrs_backend::{Batch, Bucket};
+use etcdrs_backend::{Backend, Batch, Bucket};
 use etcdrs_types::Revision;
 
 use crate::overlay::Overlay;
@@ -60,6 +60,10 @@ impl<'a> WriteBatch<'a> {
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.store.shared
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.store.backend
     }
 
     /// The database batch, for rows of other buckets that belong to the same entries.
@@ -142,7 +146,7 @@ impl<'a> WriteBatch<'a> {
     pub fn commit(self) -> Result<Committed, WriteError> {
         let Self { store, mut rows, overlay, blocks, revision, compact_revision, .. } = self;
         let size_bytes = rows.size_bytes();
-        store.shared.backend.write_and_clear(&mut rows)?;
+        store.backend.write_and_clear(&mut rows)?;
         if size_bytes <= SPARE_BYTES_MAX {
             store.spare_rows = rows;
         }

@@ -536,7 +536,11 @@ impl State {
             Phase::Synced => {
                 let from = from.max(published_before + 1);
                 if from > self.published {
-                    self.watchers[place as usize].from = from;
+                    // One whose next revision is the store's next one is synced as it was; only
+                    // what is further ahead counts as waiting for the future (WA-24).
+                    if from > self.published + 1 {
+                        self.watchers[place as usize].from = from;
+                    }
                     return;
                 }
                 self.stream(stream).outlet.queue.lock().lagging += 1;
