@@ -80,10 +80,17 @@ impl Store {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(backend: Backend, options: &Options) -> Result<Opened, OpenError> {
-        let Loaded { leased_keys, backend, tree, revision, compact_revision, finished_compact } =
-            Loaded::open(backend)?;
+        let mut loaded = Loaded::open(backend)?;
+        let leased_keys = std::mem::take(&mut loaded.leased_keys);
+        Ok(Opened { store: Self::with(loaded, options), leased_keys })
+    }
+
+    /// The store of a database that was read already.
+    #[must_use]
+    pub fn with(loaded: Loaded, options: &Options) -> Self {
+        let Loaded { backend, tree, revision, compact_revision, finished_compact, .. } = loaded;
         let ring = Ring::new(options.event_ring_bytes, revision);
-        let (backend, handle) = (backend.clone(), backend);
+        let handle = backend.clone();
         let state =
             State { backend: handle, generation: 0, tree, ring, revision, compact_revision };
         let shared = Shared {
@@ -94,8 +101,7 @@ impl Store {
             finished_compact: AtomicI64::new(finished_compact),
             job_alive: AtomicBool::new(false),
         };
-        let store = Self { shared: Arc::new(shared), backend, spare_rows: Batch::new() };
-        Ok(Opened { store, leased_keys })
+        Self { shared: Arc::new(shared), backend, spare_rows: Batch::new() }
     }
 
     /// Goes on with another database that holds the same history and more of it, as a leader's
@@ -116,14 +122,8 @@ impl Store {
             return Err(ReplaceError { offered: revision, current });
         }
         let generation = state.generation + 1;
-        let fresh = State {
-            backend: backend.clone(),
-            generation,
-            tree,
-            ring,
-            revision,
-            compact_revision,
-        };
+        let fresh =
+            State { backend: backend.clone(), generation, tree, ring, revision, compact_revision };
         let old = std::mem::replace(&mut *state, fresh);
         self.shared.publish_numbers(&state);
         self.shared.finished_compact.store(finished_compact, Ordering::Release);

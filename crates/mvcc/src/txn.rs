@@ -78,7 +78,9 @@ impl<'b, 'a> Txn<'b, 'a> {
         match self.batch.latest(key) {
             None => Ok(None),
             Some((_, Some(kv))) => Ok(Some(kv)),
-            Some((meta, None)) => state::fetch_one(self.batch.backend(), meta.mod_revision).map(Some),
+            Some((meta, None)) => {
+                state::fetch_one(self.batch.backend(), meta.mod_revision).map(Some)
+            }
         }
     }
 
