@@ -253,6 +253,15 @@ impl Lessor {
         }
     }
 
+    /// Goes on with the leases of `loaded`, as after the installation of a leader's snapshot, and
+    /// returns what was. Settings stay; clocks do not run until the next [`Self::promote`], for who
+    /// installs a snapshot does not lead.
+    #[must_use = "freeing many leases takes a while: drop them where waiting is allowed"]
+    pub fn replace(&mut self, loaded: Self) -> Self {
+        let loaded = Self { options: self.options.clone(), clocks: None, ..loaded };
+        std::mem::replace(self, loaded)
+    }
+
     /// Changes whether checkpoints are stored (they are once the cluster version is 3.6 or newer).
     pub fn set_persist_checkpoints(&mut self, persist: bool) {
         self.options.persist_checkpoints = persist;
