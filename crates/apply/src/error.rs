@@ -1,6 +1,8 @@
 //! Refusals, which are answers, and failures, which stop the member.
 
-use etcdrs_types::LogIndex;
+use std::path::PathBuf;
+
+use etcdrs_types::{LogIndex, Term};
 
 /// Why a committed request changed nothing. Part of the replicated outcome: equal on every member.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,12 +54,42 @@ pub enum OpenError {
     /// The member records could not be loaded.
     #[error("load members")]
     Members(#[from] etcdrs_membership::OpenError),
+    /// The database itself could not be opened.
+    #[error("open database")]
+    Database(#[from] etcdrs_backend::OpenError),
+    /// A database that came from elsewhere is not what it was said to be.
+    #[error("database {} stands at entry {} of term {}, not at {} of {}",
+        path.display(), found.0, found.1, claimed.0, claimed.1)]
+    Position {
+        /// Its directory.
+        path: PathBuf,
+        /// Its newest applied entry: (index, term).
+        found: (LogIndex, Term),
+        /// What was said.
+        claimed: (LogIndex, Term),
+    },
     /// A row of bucket `meta` has the wrong shape.
     #[error("meta row {name:?} is damaged")]
     Meta {
         /// The row's key.
         name: &'static str,
     },
+}
+
+/// Why [`Machine::replace`](crate::Machine::replace) refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplaceError {
+    /// The database holds less of the log than was applied.
+    #[error("a database at entry {offered} cannot replace one at {current}")]
+    Behind {
+        /// Its newest entry.
+        offered: LogIndex,
+        /// The machine's newest entry.
+        current: LogIndex,
+    },
+    /// The database holds less of the history than was applied, whatever it says of the log.
+    #[error(transparent)]
+    Store(#[from] etcdrs_mvcc::ReplaceError),
 }
 
 /// Why a batch could not be applied. Final: the member must stop, because its state is unknown.

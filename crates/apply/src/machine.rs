@@ -19,11 +19,12 @@ use crate::error::{ApplyError, OpenError, Refusal};
 use crate::kv;
 use crate::lease;
 use crate::outcome::{Answer, Outcome};
+use crate::restore::{Loaded, Position, meta_u64};
 use crate::txn;
 
-const META_INDEX: &[u8] = b"consistent_index";
-const META_TERM: &[u8] = b"term";
-const META_MEMBERSHIP: &[u8] = b"raftMembership";
+pub(crate) const META_INDEX: &[u8] = b"consistent_index";
+pub(crate) const META_TERM: &[u8] = b"term";
+pub(crate) const META_MEMBERSHIP: &[u8] = b"raftMembership";
 
 /// How to open a machine.
 #[derive(Clone, Debug)]
@@ -70,8 +71,7 @@ pub struct Shared {
     pub lessor: Arc<Mutex<Lessor>>,
     /// The member records. Changed by [`Machine::apply`] alone.
     pub cluster: Arc<RwLock<Cluster>>,
-    backend: Backend,
-    alarms: Arc<RwLock<Alarms>>,
+    pub(crate) alarms: Arc<RwLock<Alarms>>,
     applied: Arc<AtomicU64>,
 }
 
@@ -88,10 +88,11 @@ impl Shared {
         self.alarms.read().list()
     }
 
-    /// The database below.
+    /// The database below, as it is now; a handle that outlives [`Machine::replace`] keeps the
+    /// old one open.
     #[must_use]
-    pub fn backend(&self) -> &Backend {
-        &self.backend
+    pub fn backend(&self) -> Backend {
+        self.reader.backend()
     }
 }
 
@@ -105,9 +106,10 @@ pub struct Opened {
 
 /// The deterministic state machine.
 pub struct Machine {
-    shared: Shared,
-    store: Store,
-    applied: (LogIndex, Term),
+    pub(crate) shared: Shared,
+    pub(crate) store: Store,
+    pub(crate) applied: (LogIndex, Term),
+    pub(crate) options: Options,
 }
 
 impl Machine {
@@ -117,32 +119,19 @@ impl Machine {
     ///
     /// [`OpenError`] names the part of the database that could not be read.
     pub fn open(backend: Backend, options: Options) -> Result<Opened, OpenError> {
-        let applied = (
-            LogIndex(meta_u64(&backend, META_INDEX, "consistent_index")?),
-            Term(meta_u64(&backend, META_TERM, "term")?),
-        );
-        let membership = backend.get(Bucket::Meta, META_MEMBERSHIP)?;
-        let mut lessor = Lessor::open(&backend, options.lease)?;
-        let opened = Store::open(backend.clone(), &options.store)?;
-        for (lease, key) in &opened.leased_keys {
-            if lessor.contains(*lease) {
-                lessor.attach(*lease, key);
-            } else {
-                tracing::warn!(lease = %lease, "a key names a lease that does not exist");
-            }
-        }
-        let reader = opened.store.reader();
+        let Loaded { position, store, lessor, cluster, alarms } = Loaded::open(backend, &options)?;
+        let Position { applied, membership } = position;
+        let store = Store::with(store, &options.store);
+        let reader = store.reader();
         let shared = Shared {
-            hub: Hub::new(reader.clone(), options.watch),
+            hub: Hub::new(reader.clone(), options.watch.clone()),
             reader,
             lessor: Arc::new(Mutex::new(lessor)),
-            cluster: Arc::new(RwLock::new(Cluster::open(&backend)?)),
-            alarms: Arc::new(RwLock::new(Alarms::load(&backend)?)),
+            cluster: Arc::new(RwLock::new(cluster)),
+            alarms: Arc::new(RwLock::new(alarms)),
             applied: Arc::new(AtomicU64::new(applied.0.0)),
-            backend,
         };
-        let machine = Self { shared, store: opened.store, applied };
-        Ok(Opened { machine, membership })
+        Ok(Opened { machine: Self { shared, store, applied, options }, membership })
     }
 
     /// The newest entry that a database holds, without opening a machine on it.
@@ -172,10 +161,11 @@ impl Machine {
     ///
     /// [`ApplyError::Write`] if the batch could not be written.
     pub fn seed_membership(&mut self, membership: &[u8]) -> Result<(), ApplyError> {
-        let mut batch = self.shared.backend.batch();
+        let backend = self.shared.backend();
+        let mut batch = backend.batch();
         batch.put(Bucket::Meta, META_MEMBERSHIP, membership);
-        self.shared.backend.write(batch)?;
-        Ok(self.shared.backend.flush()?)
+        backend.write(batch)?;
+        Ok(backend.flush()?)
     }
 
     /// Applies `entries`, each fully before the next, as one atomic write; then publishes the new
@@ -211,16 +201,14 @@ impl Machine {
         if let Some(revision) = compacted {
             self.shared.hub.compacted(revision);
         }
-        self.applied = applied;
-        self.shared.applied.store(applied.0.0, Ordering::Release);
+        self.set_applied(applied);
         Ok(outcomes)
     }
-}
 
-fn meta_u64(backend: &Backend, key: &[u8], name: &'static str) -> Result<u64, OpenError> {
-    let Some(row) = backend.get(Bucket::Meta, key)? else { return Ok(0) };
-    let bytes: [u8; 8] = row[..].try_into().map_err(|_| OpenError::Meta { name })?;
-    Ok(u64::from_be_bytes(bytes))
+    pub(crate) fn set_applied(&mut self, applied: (LogIndex, Term)) {
+        self.applied = applied;
+        self.shared.applied.store(applied.0.0, Ordering::Release);
+    }
 }
 
 /// A request of the kinds that come by the ten thousand, decoded without the wrapper: an
