@@ -6,7 +6,7 @@ use etcdrs_backend::{Backend, Batch, Bucket, Scan};
 use etcdrs_proto::membershippb::ClusterMemberAttrSetRequest;
 use etcdrs_types::{ClusterId, MemberId};
 
-use crate::{MemberRecord, cluster_id};
+use crate::{Change, MemberRecord, Refused, cluster_id};
 
 /// Row of [`Bucket::Cluster`] that holds the cluster version as text.
 const KEY_VERSION: &[u8] = b"clusterVersion";
@@ -36,6 +36,15 @@ pub enum OpenError {
     /// The cluster version is not text.
     #[error("corrupt cluster version")]
     Version,
+}
+
+/// What applying a change did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The members are others now.
+    Changed,
+    /// The change had been applied before.
+    Unchanged,
 }
 
 /// The members, the ids that were removed, and the cluster version. Changed by committed entries
@@ -125,10 +134,27 @@ impl Cluster {
     }
 
     /// Puts a member in, or in place of the one with its id. Whether that is allowed was decided
-    /// before: this is how a bootstrap writes the first members.
+    /// before.
     pub fn insert(&mut self, batch: &mut Batch, member: MemberRecord) {
         batch.put(Bucket::Members, key(member.id).as_bytes(), &member.to_json());
         self.members.insert(member.id, member);
+    }
+
+    /// Makes `members` the only ones, as a new cluster begins. Rows that an interrupted start left
+    /// behind go; none of their ids was ever used.
+    pub fn bootstrap(&mut self, batch: &mut Batch, members: impl Iterator<Item = MemberRecord>) {
+        for id in std::mem::take(&mut self.members).into_keys() {
+            batch.delete(Bucket::Members, key(id).as_bytes());
+        }
+        members.for_each(|member| self.insert(batch, member));
+    }
+
+    /// Leaves `own` as the only member, and a voter: what `--force-new-cluster` asks for.
+    pub fn force_new(&mut self, batch: &mut Batch, own: MemberRecord) {
+        let others: Vec<MemberId> =
+            self.members.keys().copied().filter(|&id| id != own.id).collect();
+        others.into_iter().for_each(|id| self.remove(batch, id));
+        self.insert(batch, MemberRecord { is_learner: false, ..own });
     }
 
     /// Takes a member out for ever; its id stays known as removed.
@@ -137,6 +163,49 @@ impl Cluster {
         batch.put(Bucket::MembersRemoved, key(id).as_bytes(), REMOVED);
         self.members.remove(&id);
         self.removed.insert(id);
+    }
+
+    /// Applies a committed change, the same on every member whatever its flags. A change that was
+    /// applied before changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The rule of [`Cluster::check`] that the change breaks; nothing is changed then. A leader
+    /// that checks before it appends never writes such an entry.
+    pub fn apply(&mut self, batch: &mut Batch, change: &Change) -> Result<Applied, Refused> {
+        if self.shows(change) {
+            return Ok(Applied::Unchanged);
+        }
+        self.check(change)?;
+        match change {
+            Change::Add(member) => self.insert(batch, member.clone()),
+            Change::Remove(id) => self.remove(batch, *id),
+            Change::Promote(id) => self.edit(batch, *id, |member| member.is_learner = false),
+            Change::Update { id, peer_urls } => {
+                self.edit(batch, *id, |member| member.peer_urls.clone_from(peer_urls));
+            }
+        }
+        Ok(Applied::Changed)
+    }
+
+    /// Whether the members are already as the change would leave them.
+    fn shows(&self, change: &Change) -> bool {
+        let known = self.member(change.member());
+        match change {
+            // Name and vote may have changed since it was added.
+            Change::Add(added) => known.is_some_and(|member| member.peer_urls == added.peer_urls),
+            Change::Promote(_) => known.is_some_and(|member| !member.is_learner),
+            Change::Remove(id) => self.is_removed(*id),
+            Change::Update { peer_urls, .. } => {
+                known.is_some_and(|member| member.peer_urls == *peer_urls)
+            }
+        }
+    }
+
+    fn edit(&mut self, batch: &mut Batch, id: MemberId, edit: impl FnOnce(&mut MemberRecord)) {
+        let member = self.members.get_mut(&id).expect("check() found the member");
+        edit(member);
+        batch.put(Bucket::Members, key(id).as_bytes(), &member.to_json());
     }
 
     /// Applies what a member publishes about itself: its name and client URLs. Tells whether the

@@ -20,7 +20,7 @@ pub struct MemberRecord {
 
 /// The JSON of a row, fields in etcd's order (storage-and-raft.md §3.2).
 #[derive(Serialize, Deserialize)]
-struct Row {
+pub(crate) struct Row {
     id: u64,
     #[serde(rename = "peerURLs", default, deserialize_with = "null_is_empty")]
     peer_urls: Vec<String>,
@@ -51,9 +51,7 @@ impl MemberRecord {
     /// The row's value.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let Self { id, name, peer_urls, client_urls, is_learner } = self.clone();
-        let row = Row { id: id.0, peer_urls, is_learner, name, client_urls };
-        serde_json::to_vec(&row).expect("strings and numbers always have a JSON form")
+        serde_json::to_vec(&self.to_row()).expect("strings and numbers always have a JSON form")
     }
 
     /// Reads a row's value.
@@ -62,8 +60,24 @@ impl MemberRecord {
     ///
     /// What serde says of text that is not a member.
     pub fn from_json(json: &[u8]) -> Result<Self, serde_json::Error> {
-        let Row { id, peer_urls, is_learner, name, client_urls } = serde_json::from_slice(json)?;
-        Ok(Self { id: MemberId(id), name, peer_urls, client_urls, is_learner })
+        serde_json::from_slice(json).map(Self::from_row)
+    }
+
+    /// Whether the member has a name, which is what etcd takes for "has been started". Members of
+    /// a static bootstrap have theirs from the flags.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        !self.name.is_empty()
+    }
+
+    pub(crate) fn to_row(&self) -> Row {
+        let Self { id, name, peer_urls, client_urls, is_learner } = self.clone();
+        Row { id: id.0, peer_urls, is_learner, name, client_urls }
+    }
+
+    pub(crate) fn from_row(row: Row) -> Self {
+        let Row { id, peer_urls, is_learner, name, client_urls } = row;
+        Self { id: MemberId(id), name, peer_urls, client_urls, is_learner }
     }
 }
 

@@ -115,3 +115,107 @@ fn damaged_rows_are_named() {
     assert_eq!(damage(Bucket::Members, b"1", br#"{"id":2}"#), "corrupt member id \"1\"");
     assert_eq!(damage(Bucket::Cluster, b"clusterVersion", b"\xff"), "corrupt cluster version");
 }
+
+fn learner(url: &str) -> MemberRecord {
+    MemberRecord { is_learner: true, ..member(url) }
+}
+
+#[test]
+fn changes_apply_once_with_their_rows() {
+    let (backend, _dir) = backend();
+    let mut cluster = Cluster::default();
+    let joiner = learner("http://b:1");
+    let id = joiner.id;
+    change(&backend, &mut cluster, |cluster, batch| cluster.insert(batch, member("http://a:1")));
+    let moved = vec!["http://c:1".to_owned()];
+    for (step, learners, urls) in [
+        (Change::Add(joiner.clone()), 1, "http://b:1"),
+        (Change::Promote(id), 0, "http://b:1"),
+        (Change::Update { id, peer_urls: moved }, 0, "http://c:1"),
+    ] {
+        change(&backend, &mut cluster, |cluster, batch| {
+            assert_eq!(cluster.apply(batch, &step), Ok(Applied::Changed));
+        });
+        change(&backend, &mut cluster, |cluster, batch| {
+            assert_eq!(cluster.apply(batch, &step), Ok(Applied::Unchanged));
+            assert!(batch.is_empty());
+        });
+        assert_eq!(cluster.members().filter(|member| member.is_learner).count(), learners);
+        assert_eq!(cluster.member(id).unwrap().peer_urls, [urls]);
+    }
+    for applied in [Applied::Changed, Applied::Unchanged] {
+        change(&backend, &mut cluster, |cluster, batch| {
+            assert_eq!(cluster.apply(batch, &Change::Remove(id)), Ok(applied));
+        });
+    }
+    // MB-09: the id does not come back, by no change at all.
+    for step in [Change::Add(joiner), Change::Promote(id)] {
+        change(&backend, &mut cluster, |cluster, batch| {
+            assert_eq!(cluster.apply(batch, &step), Err(Refused::MemberNotFound));
+            assert!(batch.is_empty());
+        });
+    }
+}
+
+#[test]
+fn a_promotion_keeps_what_the_member_published() {
+    let (backend, _dir) = backend();
+    let mut cluster = Cluster::default();
+    let joiner = MemberRecord { name: "b".into(), ..learner("http://b:1") };
+    let id = joiner.id;
+    change(&backend, &mut cluster, |cluster, batch| {
+        cluster.apply(batch, &Change::Add(joiner.clone())).unwrap();
+        cluster.apply(batch, &Change::Promote(id)).unwrap();
+    });
+    assert_eq!(*cluster.member(id).unwrap(), MemberRecord { is_learner: false, ..joiner });
+}
+
+#[test]
+fn what_breaks_a_rule_is_refused_on_every_member_alike() {
+    let (backend, _dir) = backend();
+    let mut cluster = Cluster::default();
+    let first = member("http://a:1");
+    change(&backend, &mut cluster, |cluster, batch| cluster.insert(batch, first.clone()));
+    let twin = MemberRecord { id: MemberId(7), ..first.clone() };
+    let other = MemberRecord { peer_urls: vec!["http://z:1".to_owned()], ..first };
+    for (step, why) in [
+        (Change::Add(twin), Refused::PeerUrlExists),
+        (Change::Add(other), Refused::MemberExists),
+        (Change::Remove(MemberId(7)), Refused::MemberNotFound),
+        (Change::Promote(MemberId(7)), Refused::MemberNotFound),
+    ] {
+        change(&backend, &mut cluster, |cluster, batch| {
+            assert_eq!(cluster.apply(batch, &step), Err(why));
+            assert!(batch.is_empty());
+        });
+    }
+}
+
+#[test]
+fn a_bootstrap_clears_what_an_interrupted_one_left() {
+    let (backend, _dir) = backend();
+    let mut cluster = Cluster::default();
+    change(&backend, &mut cluster, |cluster, batch| {
+        cluster.bootstrap(batch, [member("http://a:1"), member("http://b:1")].into_iter());
+    });
+    change(&backend, &mut cluster, |cluster, batch| {
+        cluster.bootstrap(batch, [member("http://b:1"), member("http://c:1")].into_iter());
+    });
+    let mut urls: Vec<_> = cluster.members().map(|member| member.peer_urls[0].as_str()).collect();
+    urls.sort_unstable();
+    assert_eq!(urls, ["http://b:1", "http://c:1"]);
+    assert!(!cluster.is_removed(member("http://a:1").id));
+}
+
+#[test]
+fn u24_force_new_leaves_one_voter() {
+    let (backend, _dir) = backend();
+    let mut cluster = Cluster::default();
+    let (own, voter, third) = (learner("http://a:1"), member("http://b:1"), learner("http://c:1"));
+    change(&backend, &mut cluster, |cluster, batch| {
+        cluster.bootstrap(batch, [own.clone(), voter.clone(), third.clone()].into_iter());
+    });
+    change(&backend, &mut cluster, |cluster, batch| cluster.force_new(batch, own.clone()));
+    assert_eq!(cluster.members().collect::<Vec<_>>(), [&MemberRecord { is_learner: false, ..own }]);
+    assert!(cluster.is_removed(voter.id) && cluster.is_removed(third.id));
+}
