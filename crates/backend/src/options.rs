@@ -1,7 +1,7 @@
 //! Settings, and RocksDB's options made of them (engine.md §4.4).
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, LogLevel, MemtableFactory, WriteBufferManager,
+    BlockBasedOptions, Cache, DBCompactionStyle, DBCompressionType, LogLevel, MemtableFactory, WriteBufferManager,
 };
 
 use crate::Bucket;
@@ -91,13 +91,17 @@ pub(crate) fn family(bucket: Bucket, options: &Options, shared: &Shared) -> rock
     family.set_target_file_size_base(64 << 20);
     family.set_max_bytes_for_level_base(256 << 20);
     family.set_level_compaction_dynamic_level_bytes(true);
-    let (plain, packed) = (DBCompressionType::None, DBCompressionType::Lz4);
-    family.set_compression_per_level(&[plain, plain, packed, packed, packed, packed, packed]);
+    // One compression for all levels: only then a file whose keys lie behind all others, which is
+    // what new revisions are, moves down a level by name instead of being written again.
+    family.set_compression_type(DBCompressionType::Lz4);
     family.set_block_based_table_factory(&table);
     if bucket == Bucket::Index {
         // Rows come in random order and are read at a start alone, so they are not sorted one by
         // one on the way in, but all together when they are flushed, in the background.
         family.set_memtable_factory(MemtableFactory::Vector);
+        // Random rows would be merged into the whole lowest level with every few flushes. Runs of
+        // similar size are merged instead: a start reads all of them side by side once.
+        family.set_compaction_style(DBCompactionStyle::Universal);
     }
     family
 }
