@@ -21,6 +21,7 @@ pub mod log;
 pub mod random;
 pub mod raw;
 pub mod request;
+pub mod robustness;
 pub mod server;
 pub mod target;
 pub mod watch;
