@@ -202,7 +202,7 @@ impl Budget {
         let part = |share: u64, most: u64| {
             usize::try_from((total / share).min(most)).unwrap_or(usize::MAX)
         };
-        let (ring, log) = (part(16, 32 << 20), part(16, 32 << 20));
+        let (ring, log) = (part(32, 16 << 20), part(16, 32 << 20));
         let (memtables, blocks) = (part(4, 64 << 20), part(8, 512 << 20));
         let rest = usize::try_from(total).unwrap_or(usize::MAX);
         Self { values: rest - ring - log - memtables - blocks, ring, log, memtables, blocks }
