@@ -12,6 +12,8 @@ const ALLOWED: &[(&str, u8, &[&str])] = &[
     ("etcdrs-proto", 0, &[]),
     ("etcdrs-types", 0, &[]),
     ("etcdrs-platform", 1, &["types"]),
+    // Peers, clients and tools speak TLS alike; rafthttp-transport is handed its connections.
+    ("etcdrs-tls", 1, &["platform", "types"]),
     ("etcdrs-wal", 2, &["platform", "types", "proto"]),
     ("etcdrs-snap", 2, &["platform", "types", "proto"]),
     ("etcdrs-backend", 2, &["platform", "types"]),
@@ -23,13 +25,24 @@ const ALLOWED: &[(&str, u8, &[&str])] = &[
     ("etcdrs-apply", 4, &["*"]),
     ("etcdrs-raft-glue", 4, &["*", "apply"]),
     ("etcdrs-rafthttp-transport", 4, &["platform", "types", "proto"]),
-    ("etcdrs-client", 4, &["platform", "types", "proto"]),
+    ("etcdrs-client", 4, &["platform", "types", "proto", "tls"]),
     ("etcdrs-server", 5, &["*"]),
     // Offline commands open data directories, hence the storage crates; never the server.
     (
         "etcdrs-ctl",
         5,
-        &["client", "platform", "types", "proto", "wal", "snap", "backend", "mvcc", "membership"],
+        &[
+            "client",
+            "platform",
+            "tls",
+            "types",
+            "proto",
+            "wal",
+            "snap",
+            "backend",
+            "mvcc",
+            "membership",
+        ],
     ),
     ("etcdrs-benchmark", 5, &["client", "platform", "types", "proto"]),
     ("etcdrs-tests", 6, &["*"]),
@@ -40,7 +53,16 @@ const ALLOWED: &[(&str, u8, &[&str])] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     (
         "tokio",
-        &["raft-glue", "rafthttp-transport", "client", "server", "ctl", "benchmark", "tests"],
+        &[
+            "tls",
+            "raft-glue",
+            "rafthttp-transport",
+            "client",
+            "server",
+            "ctl",
+            "benchmark",
+            "tests",
+        ],
     ),
     ("anyhow", &["server", "ctl", "benchmark", "tests", "xtask"]),
     ("openraft", &["raft-glue"]),
