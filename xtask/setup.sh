@@ -177,7 +177,8 @@ install_cargo_deny() {
   flock 9
   if [ ! -x "$tools/bin/cargo-deny" ]; then
     say "building cargo-deny, some minutes, once per machine"
-    (cd "$cache" && cargo install --quiet --locked --root "$tools" --version "$cargo_deny_version" \
+    # In the clone, so that its toolchain builds it: a machine may have no other.
+    (cd "$root" && cargo install --quiet --locked --root "$tools" --version "$cargo_deny_version" \
       cargo-deny) >&2 || say "cargo-deny was not built; \`cargo xtask ci\` will say so"
   fi
   exec 9>&-
