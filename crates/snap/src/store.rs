@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use etcdrs_platform::{Fs, fp};
 use etcdrs_types::{LogIndex, Term};
 
+use crate::db;
 use crate::message::{self, Snapshot};
 
 /// Permissions of files, before the umask.
@@ -175,6 +176,7 @@ impl<F: Fs> Store<F> {
 /// Other things that live in the directory: the database, and leftovers of downloads.
 fn is_known(name: &str) -> bool {
     name.starts_with("db")
+        || db::is_ours(name)
         || name.starts_with("tmp")
         || name.ends_with(".snap.db")
         || name.ends_with(".broken")
