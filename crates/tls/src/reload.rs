@@ -99,7 +99,7 @@ mod tests {
         let path = dir.join("ca.pem");
         let build = move |contents: &Contents| {
             contents.authorities(&path)?;
-            Contents::read(&[path.clone()])
+            Contents::read(std::slice::from_ref(&path))
         };
         Arc::new(Reloading::new(vec![dir.join("ca.pem")], build).unwrap())
     }

@@ -34,6 +34,10 @@ pub(crate) fn of_tls(error: &Error) -> String {
 fn of_certificate(error: &CertificateError) -> String {
     match error {
         CertificateError::UnknownIssuer => "certificate signed by unknown authority".to_owned(),
+        // A CA of the same name as ours.
+        CertificateError::BadSignature => {
+            "certificate signed by unknown authority (a signature does not fit)".to_owned()
+        }
         CertificateError::Expired
         | CertificateError::NotValidYet
         | CertificateError::ExpiredContext { .. }
