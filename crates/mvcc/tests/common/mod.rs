@@ -262,3 +262,8 @@ pub fn random_query(random: &mut Random, range: KeyRange, newest: i64) -> RangeQ
         ..RangeQuery::new(range)
     }
 }
+
+/// The query at a certain revision.
+pub fn at(query: &RangeQuery, revision: i64) -> RangeQuery {
+    RangeQuery { revision, ..query.clone() }
+}
