@@ -1,8 +1,8 @@
 //! The client handle: connections, choice of an endpoint, metadata, retries.
 
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use etcdrs_platform::{OsRandom, Random};
@@ -12,11 +12,12 @@ use tokio::sync::RwLock;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::config::{Config, Credentials};
+use crate::dial;
 use crate::error::{AUTH_OFF_TEXT, Error};
 use crate::lease::Keeper;
 use crate::pb;
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     next: AtomicUsize,
     metadata: MetadataMap,
     token: RwLock<Option<AsciiMetadataValue>>,
+    /// Why the last attempt to connect failed, until a call says so or gets through.
+    last_dial: Mutex<Option<String>>,
     watches: WatchStream,
     keeper: Keeper,
 }
@@ -51,33 +54,6 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("endpoints", &self.shared.config.endpoints).finish()
     }
-}
-
-/// Reads one endpoint: `host:port`, `http://…`, `unix:path` (etcd's forms).
-fn endpoint(text: &str, config: &Config) -> Result<Endpoint, Error> {
-    let uri = match text.split_once(':') {
-        Some(("https" | "unixs", _)) => {
-            return Err(Error::config(format!("endpoint {text:?}: TLS is not supported yet")));
-        }
-        Some(("http", _)) => text.to_owned(),
-        Some(("unix", path)) => format!("unix:{}", path.trim_start_matches("//")),
-        _ => format!("http://{text}"),
-    };
-    let bad = |error: tonic::transport::Error| {
-        Error::config(format!("endpoint {text:?} is malformed: {error}"))
-    };
-    let mut endpoint = Endpoint::new(uri).map_err(bad)?;
-    endpoint = endpoint.connect_timeout(config.dial_timeout).tcp_nodelay(true);
-    // Lists of many thousand keys would crawl through HTTP/2's default window of 64 KiB.
-    endpoint = endpoint
-        .initial_stream_window_size(1024 * 1024)
-        .initial_connection_window_size(4 * 1024 * 1024);
-    if let Some(interval) = config.keepalive_time {
-        endpoint = endpoint
-            .http2_keep_alive_interval(interval)
-            .keep_alive_timeout(config.keepalive_timeout);
-    }
-    Ok(endpoint)
 }
 
 impl Client {
@@ -94,7 +70,7 @@ impl Client {
         let endpoints = config
             .endpoints
             .iter()
-            .map(|text| Ok(endpoint(text, &config)?.connect_lazy()))
+            .map(|text| dial::channel(text, &config))
             .collect::<Result<Vec<_>, Error>>()?;
         let mut metadata = MetadataMap::new();
         metadata.insert("client-api-version", AsciiMetadataValue::from_static(API_VERSION));
@@ -114,6 +90,7 @@ impl Client {
                 next: AtomicUsize::new(0),
                 metadata,
                 token: RwLock::new(None),
+                last_dial: Mutex::new(None),
             }
         });
         let client = Self { shared, call_timeout };
@@ -164,12 +141,20 @@ impl Client {
         Q: Message + Clone + 'static,
         R: Message + Default + 'static,
     {
-        let work = self.shared.call(rpc, request);
-        match self.call_timeout {
+        self.within(self.call_timeout, self.shared.call(rpc, request)).await
+    }
+
+    /// Does work of this client, within a time limit if there is one.
+    pub(crate) async fn within<T>(
+        &self,
+        limit: Option<Duration>,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        match limit {
             None => work.await,
-            Some(limit) => {
-                tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Error::deadline()))
-            }
+            Some(limit) => tokio::time::timeout(limit, work)
+                .await
+                .unwrap_or_else(|_| Err(Error::deadline(self.shared.last_dial().take()))),
         }
     }
 
@@ -190,6 +175,7 @@ impl Client {
                 Ok(stream) => return Ok(stream),
                 Err(failure) => failure,
             };
+            self.shared.note(&failure);
             let limit = self.call_timeout.is_some() && attempt >= ATTEMPTS_MAX;
             if limit || !retry::never_sent(&failure) {
                 return Err(failure.into());
@@ -200,10 +186,8 @@ impl Client {
     }
 
     async fn authenticate(&self) -> Result<(), Error> {
-        let work = self.shared.authenticate();
-        tokio::time::timeout(self.shared.config.dial_timeout, work)
-            .await
-            .unwrap_or_else(|_| Err(Error::deadline()))
+        let limit = Some(self.shared.config.dial_timeout);
+        self.within(limit, self.shared.authenticate()).await
     }
 }
 
@@ -216,6 +200,17 @@ impl Shared {
     /// The actor behind [`Client::keep_alive`].
     pub(crate) fn keeper(&self) -> &Keeper {
         &self.keeper
+    }
+
+    fn last_dial(&self) -> MutexGuard<'_, Option<String>> {
+        self.last_dial.lock().expect("nothing panics while it holds the lock")
+    }
+
+    /// Remembers why a connection could not be opened, if that is what the failure says.
+    fn note(&self, failure: &Status) {
+        if let Some(why) = retry::dial_failure(failure) {
+            *self.last_dial() = Some(why);
+        }
     }
 
     /// The next endpoint, round robin.
@@ -263,9 +258,15 @@ impl Shared {
         let (mut attempt, mut counted, mut renewals) = (0, 0, 0);
         loop {
             let failure = match self.unary_once(rpc, request.clone()).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    if attempt > 0 {
+                        self.last_dial().take();
+                    }
+                    return Ok(answer);
+                }
                 Err(failure) => failure,
             };
+            self.note(&failure);
             attempt += 1;
             match retry::judge(rpc, &failure, self.endpoints.len()) {
                 Verdict::NeverSent => {}
@@ -340,7 +341,10 @@ impl Shared {
         let mut attempt = 0;
         let answer: Result<pb::AuthenticateResponse, Status> = loop {
             match self.unary_once(AUTHENTICATE, request.clone()).await {
-                Err(failure) if retry::never_sent(&failure) => attempt += 1,
+                Err(failure) if retry::never_sent(&failure) => {
+                    self.note(&failure);
+                    attempt += 1;
+                }
                 answer => break answer,
             }
             self.pause(attempt).await;

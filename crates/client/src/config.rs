@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use etcdrs_tls::ClientTls;
+
 /// Largest request the client sends, bytes (CL-09).
 pub(crate) const SEND_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Largest answer the client accepts, bytes (CL-09).
@@ -25,9 +27,12 @@ impl std::fmt::Debug for Credentials {
 /// What [`Client::connect`](crate::Client::connect) needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `host:port`, `http://host:port` or `unix:///path`, at least one. `https://` is not
-    /// supported yet and refused.
+    /// `host:port`, `http://host:port`, `https://host:port`, `unix:///path` or `unixs:///path`, at
+    /// least one.
     pub endpoints: Vec<String>,
+    /// How to encrypt. Endpoints with `http` or `unix` are not encrypted all the same; those with
+    /// `https` or `unixs` always are, without this by the system's CAs.
+    pub tls: Option<ClientTls>,
     /// How long one attempt to open a connection may take.
     pub dial_timeout: Duration,
     /// How long a unary call may take over all its attempts; `None` waits for ever.
@@ -51,6 +56,7 @@ impl Config {
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
         Self {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
+            tls: None,
             dial_timeout: Duration::from_secs(2),
             call_timeout: None,
             keepalive_time: None,

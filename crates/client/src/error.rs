@@ -38,7 +38,7 @@ pub enum ErrorKind {
     Unimplemented,
     /// A member's data is corrupt, or what was received is.
     Corrupt,
-    /// The configuration is wrong: no endpoints, a malformed one, TLS.
+    /// The configuration is wrong: no endpoints, a malformed one, TLS files.
     Config,
     /// Anything else.
     Other,
@@ -57,6 +57,7 @@ struct Inner {
     text: String,
     code: Option<Code>,
     canceled: Option<pb::WatchResponse>,
+    dial: Option<String>,
 }
 
 /// Texts that etcd's own client maps back to typed errors (v3-api.md §4, column T); these are
@@ -135,7 +136,7 @@ pub(crate) fn is_known_text(text: &str) -> bool {
 
 impl Error {
     fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, text: text.into(), code: None, canceled: None }))
+        Self(Box::new(Inner { kind, text: text.into(), code: None, canceled: None, dial: None }))
     }
 
     pub(crate) fn config(text: impl Into<String>) -> Self {
@@ -146,8 +147,11 @@ impl Error {
         Self::new(ErrorKind::Corrupt, text)
     }
 
-    pub(crate) fn deadline() -> Self {
-        Self::new(ErrorKind::DeadlineExceeded, "context deadline exceeded")
+    /// The time is up; `dial` is what kept us from connecting until then, if something did.
+    pub(crate) fn deadline(dial: Option<String>) -> Self {
+        let mut error = Self::new(ErrorKind::DeadlineExceeded, "context deadline exceeded");
+        error.0.dial = dial;
+        error
     }
 
     pub(crate) fn lease_not_found() -> Self {
@@ -177,7 +181,7 @@ impl Error {
             };
             (kind, answer.cancel_reason.clone())
         };
-        Self(Box::new(Inner { kind, text, code: None, canceled: Some(answer) }))
+        Self(Box::new(Inner { kind, text, code: None, canceled: Some(answer), dial: None }))
     }
 
     /// The coarse kind.
@@ -196,6 +200,13 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Option<Code> {
         self.0.code
+    }
+
+    /// For [`ErrorKind::DeadlineExceeded`]: why the last attempt to connect failed, if time went by
+    /// with such attempts. Not part of the displayed text, as with etcd's tools.
+    #[must_use]
+    pub fn connect_failure(&self) -> Option<&str> {
+        self.0.dial.as_deref()
     }
 
     /// The server's last answer to a watcher that it cancelled.
@@ -240,7 +251,13 @@ impl From<&Status> for Error {
             _ => ErrorKind::Other,
         };
         let code = Some(status.code());
-        Self(Box::new(Inner { kind, text: status.message().to_owned(), code, canceled: None }))
+        Self(Box::new(Inner {
+            kind,
+            text: status.message().to_owned(),
+            code,
+            canceled: None,
+            dial: None,
+        }))
     }
 }
 

@@ -219,12 +219,7 @@ impl Client {
             }
             Ok(whole)
         };
-        let outcome: Result<_, Error> = match self.timeout() {
-            None => work.await,
-            Some(limit) => {
-                tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Error::deadline()))
-            }
-        };
+        let outcome: Result<_, Error> = self.within(self.timeout(), work).await;
         match outcome {
             Err(error) if error.kind() == ErrorKind::Unimplemented => self.get(request).await,
             outcome => outcome,

@@ -122,14 +122,8 @@ impl LeaseStream {
     /// # Errors
     /// As any call; the stream is opened again by the next one.
     pub async fn renew(&mut self, id: i64) -> Result<pb::LeaseKeepAliveResponse, Error> {
-        let limit = self.client.timeout();
-        let work = self.exchange(id);
-        let answer = match limit {
-            None => work.await,
-            Some(limit) => {
-                tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Error::deadline()))
-            }
-        };
+        let client = self.client.clone();
+        let answer = client.within(client.timeout(), self.exchange(id)).await;
         if answer.is_err() {
             self.open = None;
         }

@@ -29,6 +29,8 @@
 mod channel;
 mod cluster;
 mod config;
+mod dial;
+mod discovery;
 mod error;
 mod kv;
 mod lease;
@@ -39,9 +41,11 @@ mod watch;
 
 pub use etcdrs_proto::etcdserverpb as pb;
 pub use etcdrs_proto::mvccpb;
+pub use etcdrs_tls as tls;
 
 pub use crate::channel::Client;
 pub use crate::config::{Config, Credentials};
+pub use crate::discovery::discover_endpoints;
 pub use crate::error::{Error, ErrorKind};
 pub use crate::kv::{Delete, Get, Put};
 pub use crate::lease::{KeepAlive, LeaseStream};

@@ -65,14 +65,18 @@ pub(crate) fn judge(rpc: Rpc, status: &Status, endpoints: usize) -> Verdict {
 
 /// Whether the failure is that of opening a connection, so that nothing can have been sent.
 pub(crate) fn never_sent(status: &Status) -> bool {
-    let mut source = std::error::Error::source(status);
-    while let Some(cause) = source {
-        if cause.is::<tonic::ConnectError>() {
-            return true;
-        }
-        source = cause.source();
-    }
-    false
+    causes(status).any(|cause| cause.is::<tonic::ConnectError>())
+}
+
+/// Why no connection could be opened, if that is the failure.
+pub(crate) fn dial_failure(status: &Status) -> Option<String> {
+    let last = never_sent(status).then(|| causes(status).last())?;
+    last.map(ToString::to_string)
+}
+
+/// The causes of a failure, the deepest last.
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(status), |cause| cause.source())
 }
 
 /// Whether the error was made on this side because the connection broke: only such errors have a
@@ -116,6 +120,12 @@ mod tests {
     fn cl_03_what_was_never_sent_is_repeated_even_when_it_writes() {
         assert_eq!(judge(READ, &connect_refused(), 1), Verdict::NeverSent);
         assert_eq!(judge(WRITE, &connect_refused(), 1), Verdict::NeverSent);
+    }
+
+    #[test]
+    fn a_failed_connection_says_why() {
+        assert_eq!(dial_failure(&connect_refused()).as_deref(), Some("refused"));
+        assert_eq!(dial_failure(&Status::unavailable("etcdserver: leader changed")), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A real etcd, and a proxy that can cut its connections.
 #![expect(clippy::unwrap_used, reason = "a helper of tests, where a panic is the report")]
+#![allow(dead_code, reason = "every test uses a part of it")]
 
 use std::env;
 use std::net::TcpListener as StdListener;
@@ -26,6 +27,7 @@ pub(crate) struct Server {
     dir: TempDir,
     client_port: u16,
     peer_port: u16,
+    flags: Vec<String>,
 }
 
 impl Drop for Server {
@@ -50,19 +52,28 @@ fn find() -> Option<PathBuf> {
 impl Server {
     /// Starts one; `None`, with a line that says so, where there is no etcd.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with more flags. It listens for encrypted connections if any of them asks for
+    /// certificates.
+    pub(crate) fn start_with(flags: &[String]) -> Option<Self> {
         let Some(program) = find() else {
             println!("skipped: no etcd in PATH or ETCD_BIN");
             return None;
         };
         let (dir, client_port, peer_port) = (TempDir::new().unwrap(), free_port(), free_port());
         let process = Command::new("true").spawn().unwrap();
-        let mut server = Self { program, process, dir, client_port, peer_port };
+        let flags = flags.to_vec();
+        let mut server = Self { program, process, dir, client_port, peer_port, flags };
         server.spawn();
         Some(server)
     }
 
     fn spawn(&mut self) {
-        let client = format!("http://127.0.0.1:{}", self.client_port);
+        let encrypted = self.flags.iter().any(|flag| flag.contains("cert") || flag.contains("tls"));
+        let scheme = if encrypted { "https" } else { "http" };
+        let client = format!("{scheme}://127.0.0.1:{}", self.client_port);
         let peer = format!("http://127.0.0.1:{}", self.peer_port);
         let _ = self.process.wait();
         self.process = Command::new(&self.program)
@@ -71,6 +82,7 @@ impl Server {
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .arg(format!("--initial-cluster=m1={peer}"))
+            .args(&self.flags)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -91,6 +103,11 @@ impl Server {
 
     pub(crate) fn endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
+    }
+
+    /// A file or folder in the data directory.
+    pub(crate) fn data(&self, name: &str) -> PathBuf {
+        self.dir.path().join("data").join(name)
     }
 
     /// A root user with the root role, and authentication on.
