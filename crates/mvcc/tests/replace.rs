@@ -6,7 +6,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +14,7 @@ use common::{Fixture, Model, Random, answer, random_query};
 use etcdrs_backend::Backend;
 use etcdrs_mvcc::watch::{Hub, HubOptions, Response, Wake, WatchSpec, WatchStream};
 use etcdrs_mvcc::{
-    CompactionJob, Event, EventKind, Loaded, Options, Progress, RangeError, Reader, Store,
+    CompactionJob, Event, EventKind, Loaded, Options, Progress, RangeError, Reader, Stats, Store,
 };
 use etcdrs_types::{KeyRange, LeaseId};
 
@@ -253,7 +253,8 @@ fn check_prev(event: &Event, asked: bool, plan: &Plan) {
 }
 
 /// Reads until told to stop; everything must be as the model has it, before, during and after.
-fn read_along(reader: &Reader, plan: &Plan, seed: u64, stop: &AtomicBool) {
+/// Feeds lagging watchers as well.
+fn read_along(reader: &Reader, hub: &Hub, plan: &Plan, seed: u64, stop: &AtomicBool) {
     let mut random = Random(seed * 77 + 1);
     let mut newest = 0;
     let mut hashes = BTreeMap::new();
@@ -261,6 +262,9 @@ fn read_along(reader: &Reader, plan: &Plan, seed: u64, stop: &AtomicBool) {
         let current = reader.current_revision();
         assert!(current >= newest, "the revision went back from {newest} to {current}");
         newest = current;
+        if random.one_in(3) {
+            hub.catch_up(2);
+        }
         let mut query = random_query(&mut random, KeyRange::prefix(b"k"), current);
         query.range = random_range(&mut random);
         query.revision = query.revision.min(current);
@@ -289,6 +293,18 @@ fn read_along(reader: &Reader, plan: &Plan, seed: u64, stop: &AtomicBool) {
             }
         }
     }
+}
+
+/// Closes a database that the reading thread may be in the middle of.
+fn close(mut backend: Backend) -> PathBuf {
+    for _ in 0..10_000_000 {
+        match backend.close() {
+            Ok(dir) => return dir,
+            Err(back) => backend = back,
+        }
+        std::thread::yield_now();
+    }
+    panic!("somebody holds the old database for ever");
 }
 
 /// A member whose store is replaced.
@@ -345,16 +361,16 @@ impl Follower {
         }
     }
 
-    fn install(&mut self, checkpoint: &Path, random: &mut Random) {
+    fn install(&mut self, checkpoint: &Path, leader: Stats, random: &mut Random) {
         let reader = self.fixture.reader();
+        self.job = self.job.take().or_else(|| reader.compaction_job());
         let backend = reader.backend().open_beside(checkpoint).unwrap();
         let retired = self.fixture.store.replace(Loaded::open(backend).unwrap()).unwrap();
-        if random.one_in(2) {
-            // Rounds, polls and new watchers come in between.
-            self.hub.catch_up(3);
-            self.clients.push(Client::new(&self.hub, random));
-        }
+        // Rounds and new watchers come in between.
+        self.hub.catch_up(random.below(4) as usize);
+        self.clients.push(Client::new(&self.hub, random));
         self.hub.restore(reader.clone());
+        assert_eq!(reader.stats(), leader);
         if let Some(mut job) = self.job.take() {
             let finished = reader.finished_compact_revision();
             let removed = job.removed();
@@ -363,17 +379,10 @@ impl Follower {
             assert_eq!(job.removed(), removed, "its removal is over");
             assert_eq!(reader.finished_compact_revision(), finished);
         }
-        let mut old = retired.into_backend();
-        let dir = loop {
-            // The reading thread may be in the middle of something.
-            match old.close() {
-                Ok(dir) => break dir,
-                Err(back) => old = back,
-            }
-            std::thread::yield_now();
-        };
+        let dir = close(retired.into_backend());
         assert!(dir.ends_with("db"));
         std::fs::remove_dir_all(dir).unwrap();
+        assert_eq!(reader.stats(), leader);
     }
 
     fn check(&mut self, plan: &Plan, leader: &Reader) {
@@ -416,14 +425,15 @@ fn run(seed: u64) {
     }
     let checkpoint = leader.dir.path().join("checkpoint");
     leader.reader().backend().checkpoint(&checkpoint).unwrap();
+    let sent_stats = leader.reader().stats();
     let mut follower = Follower::new(&mut random);
     follower.apply(&plan.entries[..had], &plan, &mut random);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let reader = follower.fixture.reader();
+        let (reader, hub) = (follower.fixture.reader(), follower.hub.clone());
         let (plan, stop) = (&plan, &stop);
-        let thread = scope.spawn(move || read_along(&reader, plan, seed, stop));
-        follower.install(&checkpoint, &mut random);
+        let thread = scope.spawn(move || read_along(&reader, &hub, plan, seed, stop));
+        follower.install(&checkpoint, sent_stats, &mut random);
         apply(&mut leader.store, None, &plan.entries[sent..], &mut random);
         follower.apply(&plan.entries[sent..], plan, &mut random);
         stop.store(true, Ordering::Release);
@@ -455,6 +465,41 @@ fn wa_31_a_snapshot_takes_the_place_of_a_prefix_1() {
 #[test]
 fn wa_31_a_snapshot_takes_the_place_of_a_prefix_2() {
     run_seeds(51..101);
+}
+
+#[test]
+fn a_removal_ends_when_the_database_is_replaced() {
+    let fill = || {
+        let mut fixture = Fixture::new(Options::default());
+        for value in ["1", "2"] {
+            (0..500).for_each(|n| _ = fixture.put(&format!("k{n:03}"), value));
+        }
+        let mut batch = fixture.store.begin();
+        batch.compact(900).unwrap();
+        batch.commit().unwrap();
+        fixture
+    };
+    let (leader, mut follower) = (fill(), fill());
+    let checkpoint = leader.dir.path().join("checkpoint");
+    leader.reader().backend().checkpoint(&checkpoint).unwrap();
+    let reader = follower.reader();
+    let mut old = reader.compaction_job().unwrap();
+    assert_eq!(old.step(100).unwrap(), Progress::More);
+    let removed = old.removed();
+    let loaded = Loaded::open(reader.backend().open_beside(&checkpoint).unwrap()).unwrap();
+    let retired = follower.store.replace(loaded).unwrap();
+    assert_eq!(old.step(100).unwrap(), Progress::Finished { revision: 900 });
+    assert_eq!((old.removed(), reader.finished_compact_revision()), (removed, -1));
+    assert!(reader.compaction_job().is_none(), "one at a time");
+    drop(old);
+    // The new database's own removal starts from its beginning.
+    let mut new = reader.compaction_job().unwrap();
+    while new.step(100).unwrap() == Progress::More {}
+    assert_eq!((new.removed(), reader.finished_compact_revision()), (399, 900));
+    drop(new);
+    close(retired.into_backend());
+    leader.reader().compaction_job().unwrap().run().unwrap();
+    assert_eq!(reader.hash().unwrap(), leader.reader().hash().unwrap());
 }
 
 #[test]
