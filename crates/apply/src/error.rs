@@ -95,6 +95,14 @@ pub enum ReplaceError {
 /// Why a batch could not be applied. Final: the member must stop, because its state is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
+    /// A committed membership change cannot be read: the log is damaged, or of a newer version.
+    #[error("decode the membership change of entry {index}")]
+    Change {
+        /// Which entry.
+        index: LogIndex,
+        /// Why not.
+        source: etcdrs_membership::DecodeError,
+    },
     /// The batch could not be written.
     #[error("write batch")]
     Write(#[from] etcdrs_mvcc::WriteError),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use etcdrs_backend::{Backend, Bucket};
 use etcdrs_lease::Lessor;
-use etcdrs_membership::Cluster;
+use etcdrs_membership::{ChangeRequest, Cluster};
 use etcdrs_mvcc::watch::Hub;
 use etcdrs_mvcc::{CompactError, Reader, Store, WriteBatch};
 use etcdrs_proto::etcdserverpb as pb;
@@ -55,8 +55,14 @@ pub enum Payload {
     Blank,
     /// An encoded `InternalRaftRequest`.
     Request(Bytes),
-    /// A new raft membership, kept as raft-glue encodes it.
-    Membership(Bytes),
+    /// A new raft membership.
+    Membership {
+        /// As raft-glue encodes it; kept.
+        record: Bytes,
+        /// What it does to the members' records: an encoded
+        /// [`ChangeRequest`](etcdrs_membership::ChangeRequest), or nothing.
+        change: Bytes,
+    },
 }
 
 /// What others may see of a machine while it runs.
@@ -252,9 +258,9 @@ impl Step<'_, '_> {
     fn run(&mut self, compacted: &mut Option<i64>) -> Result<Result<Answer, Refusal>, ApplyError> {
         match &self.entry.payload {
             Payload::Blank => Ok(Ok(Answer::Empty)),
-            Payload::Membership(row) => {
-                self.batch.backend_batch().put(Bucket::Meta, META_MEMBERSHIP, row);
-                Ok(Ok(Answer::Empty))
+            Payload::Membership { record, change } => {
+                self.batch.backend_batch().put(Bucket::Meta, META_MEMBERSHIP, record);
+                self.members(change)
             }
             Payload::Request(bytes) => {
                 match Hot::decode(bytes) {
@@ -267,6 +273,21 @@ impl Step<'_, '_> {
                 self.request(&request, compacted)
             }
         }
+    }
+
+    /// What a membership change does to the members' records. Raft has changed already, so a
+    /// change that breaks a rule, which no leader appends, is told and not an end.
+    fn members(&mut self, change: &[u8]) -> Result<Result<Answer, Refusal>, ApplyError> {
+        if change.is_empty() {
+            return Ok(Ok(Answer::Empty));
+        }
+        let request = ChangeRequest::decode(change)
+            .map_err(|source| ApplyError::Change { index: self.entry.index, source })?;
+        let rows = self.batch.backend_batch();
+        if let Err(refused) = self.shared.cluster.write().apply(rows, &request.change) {
+            tracing::error!(%refused, index = %self.entry.index, "a membership change breaks a rule");
+        }
+        Ok(Ok(Answer::Empty))
     }
 
     fn request(

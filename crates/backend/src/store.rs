@@ -119,6 +119,12 @@ impl Backend {
         }
     }
 
+    /// How it was opened.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
     /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -25,6 +25,9 @@ pub enum ReadError {
     /// No quorum confirmed that this member still leads, or there is no leader.
     #[error("no leader confirmed the read")]
     NoLeader,
+    /// Another leader took over while the old one was asked.
+    #[error("leader changed")]
+    LeaderChanged,
     /// The member is stopping or has failed.
     #[error("stopped")]
     Stopped,
@@ -95,4 +98,55 @@ pub enum StartError {
     /// openraft stopped while it started.
     #[error("start raft: {0}")]
     Raft(String),
+}
+
+/// Why the membership did not change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// Another member leads, or none does.
+    #[error("not the leader")]
+    NotLeader,
+    /// The membership is another one by now, or was not committed yet.
+    #[error("the membership is changing")]
+    Raced,
+    /// Raft does not allow this change.
+    #[error("membership change refused: {0}")]
+    Refused(String),
+    /// The leader changed on the way: it may have happened or not.
+    #[error("leader changed, outcome unknown")]
+    OutcomeUnknown,
+    /// The member is stopping or has failed.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Why the leadership was not handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// This member does not lead.
+    #[error("not the leader")]
+    NotLeader,
+    /// The target is no voter.
+    #[error("the target does not vote")]
+    BadTarget,
+    /// The target is silent, or too far behind to win.
+    #[error("the target does not keep up")]
+    TargetLags,
+    /// The target did not take over in time.
+    #[error("the target did not take over in time")]
+    TimedOut,
+    /// The member is stopping or has failed.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Why a question to the leader has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// It was not asked.
+    #[error("the leader cannot be reached")]
+    Unreachable,
+    /// The link broke before the answer came.
+    #[error("the leader was lost before it answered")]
+    Lost,
 }

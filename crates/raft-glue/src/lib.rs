@@ -13,19 +13,32 @@
 //! - A read round starts after every read it serves has arrived.
 #![deny(missing_docs)]
 
+mod contact;
 mod error;
+mod forwarded;
+mod handle;
+mod load;
 mod log_store;
-mod network;
+mod members;
 mod node;
+mod peers;
 mod propose;
 mod reads;
+mod snapshots;
 mod state_machine;
 mod types;
+mod upkeep;
 
-pub use crate::error::{ProposeError, ReadError, StartError};
+pub use crate::error::{AskError, ChangeError, ProposeError, ReadError, StartError, TransferError};
+pub use crate::handle::{Handle, Status};
 pub use crate::log_store::LogCacheStats;
-pub use crate::node::{Config, Handle, Node, Status};
+pub use crate::members::{Membership, Progress};
+pub use crate::node::{Config, Node};
+pub use crate::peers::{
+    Answering, Chunks, Inbound, Lane, NoPeers, SnapshotRefused, SnapshotUnsent, Transport, Unsent,
+};
 pub use crate::propose::Committed;
+pub use crate::snapshots::{DatabaseError, live_database};
 
 /// Compiles the example of README.md.
 #[cfg(doctest)]

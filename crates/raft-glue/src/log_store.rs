@@ -13,7 +13,7 @@ use openraft::{LogState, OptionalSend, RaftLogReader};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::types::{self, Entry, LogId, TypeConfig, Vote};
+use crate::types::{self, Entry, LogId, Payload, TypeConfig, Vote};
 
 /// Bytes of entries that one message to a peer may carry.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -185,6 +185,13 @@ impl LogStore {
         self.submit_and_wait(wal::Batch::mark(mark)).await
     }
 
+    /// Records durably that the database holds everything up to `mark`, which lies beyond this log:
+    /// what is not in it any more is known to be committed.
+    pub(crate) async fn mark_received(&self, mark: wal::SnapshotMark) -> io::Result<()> {
+        let batch = wal::Batch { commit: Some(mark.index), ..wal::Batch::mark(mark) };
+        self.submit_and_wait(batch).await
+    }
+
     /// The index up to which entries can go so that at most `keep_bytes` are left, without going
     /// above `snapshot`. `None` if none can.
     pub(crate) fn superfluous(&self, snapshot: u64, keep_bytes: usize) -> Option<u64> {
@@ -275,9 +282,9 @@ impl Cache {
     }
 }
 
-fn data_bytes(entry: &Entry) -> usize {
+pub(crate) fn data_bytes(entry: &Entry) -> usize {
     match &entry.payload {
-        openraft::EntryPayload::Normal(proposal) => proposal.0.len(),
+        Payload::Request(proposal) => proposal.0.len(),
         _ => 0,
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use etcdrs_apply::Outcome;
-use etcdrs_types::{LogIndex, Term};
+use etcdrs_types::{LogIndex, MemberId, Term};
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use openraft::raft::responder::Responder;
@@ -10,6 +10,7 @@ use openraft::{Raft, RaftTypeConfig};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::ProposeError;
+use crate::peers::{Body, Nothing, Peers};
 use crate::state_machine::StateMachine;
 use crate::types::{Proposal, TypeConfig, term_of};
 
@@ -30,12 +31,18 @@ pub struct Committed {
 }
 
 /// Passes a result to whoever waits, if anybody still does.
-pub(crate) struct Waiter<T>(pub(crate) oneshot::Sender<T>);
+pub(crate) enum Waiter<T> {
+    Here(oneshot::Sender<T>),
+    Then(Box<dyn FnOnce(T) + Send>),
+}
 
 impl<C: RaftTypeConfig, T: openraft::OptionalSend + 'static> Responder<C, T> for Waiter<T> {
     fn on_complete(self, result: T) {
-        // A client that went away needs no answer.
-        let _ = self.0.send(result);
+        match self {
+            // A client that went away needs no answer.
+            Self::Here(waiting) => drop(waiting.send(result)),
+            Self::Then(then) => then(result),
+        }
     }
 }
 
@@ -44,7 +51,29 @@ pub(crate) type Written = ClientWriteResult<TypeConfig>;
 /// A proposal on its way.
 pub(crate) struct Queued {
     pub(crate) request: Bytes,
-    pub(crate) done: oneshot::Sender<Written>,
+    pub(crate) done: Done,
+}
+
+/// Who wants to know what became of a proposal.
+pub(crate) enum Done {
+    /// A client of this member.
+    Here(oneshot::Sender<Written>),
+    /// A peer that took this member for the leader. It is told only if the proposal was refused:
+    /// what it did, it learns from its own log.
+    Peer { from: MemberId, call: u64, peers: Peers },
+}
+
+impl From<Done> for Waiter<Written> {
+    fn from(done: Done) -> Self {
+        match done {
+            Done::Here(done) => Self::Here(done),
+            Done::Peer { from, call, peers } => Self::Then(Box::new(move |written| {
+                if matches!(written, Err(ClientWriteError::ForwardToLeader(_))) {
+                    peers.answer(from, call, Body::Refused(Nothing {}));
+                }
+            })),
+        }
+    }
 }
 
 /// Hands queued proposals to openraft until the queue or openraft ends.
@@ -55,7 +84,7 @@ pub(crate) async fn run<F: etcdrs_platform::Fs>(
     let mut sweep = Vec::with_capacity(64);
     while queue.recv_many(&mut sweep, SWEEP_MAX).await > 0 {
         for Queued { request, done } in sweep.drain(..) {
-            if raft.client_write_ff(Proposal(request), Some(Waiter(done))).await.is_err() {
+            if raft.client_write_ff(Proposal(request), Some(done.into())).await.is_err() {
                 return;
             }
         }

@@ -1,41 +1,40 @@
 //! openraft's state machine on `apply`, and snapshots that exist in name only.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use etcdrs_apply::{self as apply, Machine, Outcome};
 use etcdrs_backend::Backend;
-use etcdrs_platform::{Clock as _, Fs, SystemClock};
+use etcdrs_platform::{Clock as _, Fs, OsFs, SystemClock, fp};
 use etcdrs_proto::raftpb;
-use etcdrs_snap as snap;
+use etcdrs_snap::{self as snap, DbDirs};
 use etcdrs_types::{LogIndex, Term};
 use etcdrs_wal as wal;
 use futures_util::{Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine};
-use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, SnapshotMeta};
+use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 
+use crate::forwarded::Forwarded;
 use crate::log_store::{Durable, LogStore};
-use crate::types::{LogId, MembershipRecord, StoredMembership, TypeConfig, log_id, term_of};
+use crate::propose::Committed;
+use crate::snapshots::{Meta, SnapshotData};
+use crate::types::{
+    LogId, MembershipRecord, Payload, StoredMembership, TypeConfig, log_id, term_of,
+};
 
 /// Entries that one call into the machine takes, so that heartbeats and answers go out between
 /// two slices of a long backlog.
 const APPLY_SLICE: usize = 512;
 
-/// A snapshot without bytes: the database itself is the snapshot, and only its place in the log
-/// is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct VirtualSnapshot;
+type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
 
-type Meta = SnapshotMeta<
-    <crate::types::LeaderId as openraft::vote::RaftLeaderId>::Committed,
-    u64,
-    openraft::EmptyNode,
->;
-type Snapshot = openraft::alias::SnapshotOf<TypeConfig, VirtualSnapshot>;
+/// How often it is looked whether an old database is still read.
+const RETIRE_PAUSE: Duration = Duration::from_millis(200);
 
 /// The newest snapshot that was built.
 type Newest = Arc<Mutex<Meta>>;
@@ -46,6 +45,7 @@ pub(crate) struct StateMachine<F: Fs> {
     durable: Arc<Durable>,
     newest: Newest,
     files: SnapshotFiles<F>,
+    forwarded: Forwarded,
     applied: watch::Sender<u64>,
     clock: SystemClock,
     warn_apply: Duration,
@@ -63,6 +63,8 @@ pub(crate) struct SnapshotFiles<F: Fs> {
     /// How many files are kept; 0 keeps all.
     pub(crate) keep: usize,
     pub(crate) log: LogStore,
+    /// Where databases lie.
+    pub(crate) databases: DbDirs<OsFs>,
 }
 
 impl<F: Fs> StateMachine<F> {
@@ -71,6 +73,7 @@ impl<F: Fs> StateMachine<F> {
         membership: StoredMembership,
         snapshot_at: LogId,
         files: SnapshotFiles<F>,
+        forwarded: Forwarded,
         warn_apply: Duration,
         in_use: mpsc::Sender<Never>,
     ) -> Self {
@@ -84,6 +87,7 @@ impl<F: Fs> StateMachine<F> {
             durable: files.log.durable(),
             newest: Arc::new(Mutex::new(meta)),
             files,
+            forwarded,
             applied: watch::Sender::new(index.0),
             clock: SystemClock::new(),
             warn_apply,
@@ -107,6 +111,19 @@ impl<F: Fs> StateMachine<F> {
         Ok(outcomes)
     }
 
+    /// Tells those who sent requests to the leader from here.
+    fn tell_forwarded(&self, slice: &[apply::Entry], outcomes: &[Outcome]) {
+        for (entry, outcome) in slice.iter().zip(outcomes) {
+            if let apply::Payload::Request(request) = &entry.payload {
+                self.forwarded.applied(request, || Committed {
+                    index: entry.index,
+                    term: entry.term,
+                    outcome: outcome.clone(),
+                });
+            }
+        }
+    }
+
     fn applied_id(&self) -> LogId {
         let (index, term) = self.machine.applied();
         log_id(term.0, index.0)
@@ -115,17 +132,17 @@ impl<F: Fs> StateMachine<F> {
 
 fn payload(entry: &crate::types::Entry) -> apply::Payload {
     match entry.payload.clone() {
-        EntryPayload::Blank => apply::Payload::Blank,
-        EntryPayload::Normal(proposal) => apply::Payload::Request(proposal.0),
-        EntryPayload::Membership(membership) => {
+        Payload::Blank => apply::Payload::Blank,
+        Payload::Request(proposal) => apply::Payload::Request(proposal.0),
+        Payload::Change { membership, request } => {
             let record = MembershipRecord::of(&membership, Some(entry.log_id)).encode_to_vec();
-            apply::Payload::Membership(record.into())
+            apply::Payload::Membership { record: record.into(), change: request }
         }
     }
 }
 
 impl<F: Fs> RaftStateMachine<TypeConfig> for StateMachine<F> {
-    type SnapshotData = VirtualSnapshot;
+    type SnapshotData = SnapshotData;
     type SnapshotBuilder = Builder<F>;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -148,7 +165,7 @@ impl<F: Fs> RaftStateMachine<TypeConfig> for StateMachine<F> {
                     break;
                 };
                 let (entry, responder) = item?;
-                if let EntryPayload::Membership(membership) = &entry.payload {
+                if let Payload::Change { membership, .. } = &entry.payload {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
                 }
                 slice.push(apply::Entry {
@@ -164,6 +181,9 @@ impl<F: Fs> RaftStateMachine<TypeConfig> for StateMachine<F> {
             self.durable.wait(last.index.0).await?;
             let outcomes = self.apply_slice(&slice).map_err(io::Error::other)?;
             self.applied.send_replace(last.index.0);
+            if self.forwarded.any() {
+                self.tell_forwarded(&slice, &outcomes);
+            }
             for (responder, outcome) in responders.drain(..).zip(outcomes) {
                 if let Some(responder) = responder {
                     responder.send(outcome);
@@ -187,19 +207,16 @@ impl<F: Fs> RaftStateMachine<TypeConfig> for StateMachine<F> {
         }
     }
 
-    async fn install_snapshot(
-        &mut self,
-        _meta: &Meta,
-        _snapshot: VirtualSnapshot,
-    ) -> Result<(), io::Error> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "a database received from a peer cannot be installed: this build has no peer transport",
-        ))
+    async fn install_snapshot(&mut self, meta: &Meta, data: SnapshotData) -> Result<(), io::Error> {
+        match data {
+            // Its place was told when it was made.
+            SnapshotData::Own => Ok(()),
+            SnapshotData::Received(dir) => self.go_on_with(meta, dir).await,
+        }
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        Ok(Some(Snapshot { meta: self.newest.lock().clone(), snapshot: VirtualSnapshot }))
+        Ok(Some(Snapshot { meta: self.newest.lock().clone(), snapshot: SnapshotData::Own }))
     }
 }
 
@@ -214,18 +231,11 @@ pub(crate) struct Builder<F: Fs> {
 }
 
 impl<F: Fs> RaftSnapshotBuilder<TypeConfig> for Builder<F> {
-    type SnapshotData = VirtualSnapshot;
+    type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let record = MembershipRecord::of(self.membership.membership(), *self.membership.log_id());
-        let conf_state = raftpb::ConfState {
-            voters: record.voters().collect(),
-            learners: record.learners().collect(),
-            ..raftpb::ConfState::default()
-        };
-        let (index, term) = (LogIndex(self.at.index), Term(term_of(&self.at)));
-        let file =
-            snap::Snapshot { index, term, conf_state: conf_state.clone(), ..Default::default() };
+        let file = snapshot_file(self.at, &self.membership);
+        let mark = mark_of(&file);
         let (backend, store, keep) =
             (self.backend.clone(), self.files.store.clone(), self.files.keep);
         let in_use = self.in_use.clone();
@@ -237,10 +247,83 @@ impl<F: Fs> RaftSnapshotBuilder<TypeConfig> for Builder<F> {
             store.save(&file).and_then(|()| store.purge(keep)).map_err(io::Error::other)
         });
         durable.await.map_err(io::Error::other)??;
-        let mark = wal::SnapshotMark { index, term, conf_state: Some(conf_state) };
         self.files.log.mark_snapshot(mark).await?;
         let meta = Meta { last_log_id: Some(self.at), last_membership: self.membership.clone() };
         *self.newest.lock() = meta.clone();
-        Ok(Snapshot { meta, snapshot: VirtualSnapshot })
+        Ok(Snapshot { meta, snapshot: SnapshotData::Own })
+    }
+}
+
+/// What a `.snap` file says of a snapshot.
+fn snapshot_file(at: LogId, membership: &StoredMembership) -> snap::Snapshot {
+    let record = MembershipRecord::of(membership.membership(), *membership.log_id());
+    let conf_state = raftpb::ConfState {
+        voters: record.voters().collect(),
+        learners: record.learners().collect(),
+        ..raftpb::ConfState::default()
+    };
+    let (index, term) = (LogIndex(at.index), Term(term_of(&at)));
+    snap::Snapshot { index, term, conf_state, ..Default::default() }
+}
+
+fn mark_of(file: &snap::Snapshot) -> wal::SnapshotMark {
+    let conf_state = Some(file.conf_state.clone());
+    wal::SnapshotMark { index: file.index, term: file.term, conf_state }
+}
+
+impl<F: Fs> StateMachine<F> {
+    /// Installs a database that was received, verified and kept in `dir`: `.snap` file, mark in
+    /// the log, pointer, memory. A crash on the way leaves the old state, or from the mark on
+    /// what [`crate::live_database`] completes.
+    async fn go_on_with(&mut self, meta: &Meta, dir: PathBuf) -> Result<(), io::Error> {
+        let at = meta.last_log_id.ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
+        let file = snapshot_file(at, &meta.last_membership);
+        let mark = mark_of(&file);
+        let (store, keep) = (self.files.store.clone(), self.files.keep);
+        let backend_options = self.machine.shared().backend().options().clone();
+        let options = self.machine.options().clone();
+        let saved_and_loaded = tokio::task::spawn_blocking(move || {
+            let backend = Backend::open(&dir, &backend_options).map_err(io::Error::other)?;
+            let loaded = apply::Loaded::open(backend, &options).map_err(io::Error::other)?;
+            store.save(&file).and_then(|()| store.purge(keep)).map_err(io::Error::other)?;
+            Ok::<_, io::Error>(loaded)
+        });
+        let loaded = saved_and_loaded.await.map_err(io::Error::other)??;
+        fp!("raft-before-snapshot-mark");
+        self.files.log.mark_received(mark).await?;
+        fp!("raft-after-snapshot-mark");
+        let databases = self.files.databases.clone();
+        let index = LogIndex(at.index);
+        let switched = tokio::task::spawn_blocking(move || databases.switch_to(index));
+        switched.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let retired = self.machine.replace(loaded).map_err(io::Error::other)?;
+        self.membership = meta.last_membership.clone();
+        *self.newest.lock() = meta.clone();
+        self.applied.send_replace(at.index);
+        let (databases, in_use) = (self.files.databases.clone(), self.in_use.clone());
+        tokio::spawn(retire(retired, databases, in_use));
+        Ok(())
+    }
+}
+
+/// Removes the old database once nobody reads it any more.
+async fn retire(retired: apply::Retired, databases: DbDirs<OsFs>, in_use: mpsc::Sender<Never>) {
+    let freed = tokio::task::spawn_blocking(move || retired.into_backend()).await;
+    // The pool ends only with the process; the next start removes the files then.
+    let Ok(mut backend) = freed else { return };
+    loop {
+        let databases = databases.clone();
+        let closed = tokio::task::spawn_blocking(move || {
+            let path = backend.close()?;
+            if let Err(error) = databases.remove(&path) {
+                tracing::warn!(%error, "could not remove the old database");
+            }
+            Ok(())
+        });
+        match closed.await {
+            Ok(Err(still_read)) if !in_use.is_closed() => backend = still_read,
+            _ => return,
+        }
+        tokio::time::sleep(RETIRE_PAUSE).await;
     }
 }

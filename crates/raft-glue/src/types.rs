@@ -7,10 +7,10 @@ use bytes::Bytes;
 use etcdrs_apply::Outcome;
 use etcdrs_types::{LogIndex, MemberId, Term};
 use etcdrs_wal as wal;
-use openraft::entry::RaftEntry as _;
+use openraft::EmptyNode;
+use openraft::entry::{RaftEntry as _, RaftPayload};
 use openraft::impls::leader_id_std;
 use openraft::vote::RaftLeaderId;
-use openraft::{EmptyNode, EntryPayload};
 use prost::Message as _;
 
 use crate::propose::Waiter;
@@ -22,6 +22,58 @@ pub(crate) struct Proposal(pub(crate) Bytes);
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// What an entry holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Payload {
+    /// Nothing: the first entry of a term.
+    Blank,
+    /// A request.
+    Request(Proposal),
+    /// A new membership, and with it what the change does to the records of the members: an
+    /// encoded request, or nothing.
+    Change { membership: Membership, request: Bytes },
+}
+
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blank => write!(f, "blank"),
+            Self::Request(proposal) => write!(f, "request of {proposal}"),
+            Self::Change { membership, .. } => write!(f, "membership {membership}"),
+        }
+    }
+}
+
+impl RaftPayload for Payload {
+    type D = Proposal;
+    type NodeId = u64;
+    type Node = EmptyNode;
+
+    fn blank() -> Self {
+        Self::Blank
+    }
+
+    fn with_normal(self, data: Proposal) -> Self {
+        Self::Request(data)
+    }
+
+    /// Keeps the request of a change: openraft puts the membership in last.
+    fn with_membership(self, membership: Membership) -> Self {
+        let request = match self {
+            Self::Blank => Bytes::new(),
+            Self::Request(Proposal(request)) | Self::Change { request, .. } => request,
+        };
+        Self::Change { membership, request }
+    }
+
+    fn get_membership(&self) -> Option<Membership> {
+        match self {
+            Self::Change { membership, .. } => Some(membership.clone()),
+            _ => None,
+        }
     }
 }
 
@@ -38,7 +90,7 @@ impl openraft::RaftTypeConfig for TypeConfig {
     type Term = u64;
     type LeaderId = LeaderId;
     type Vote = openraft::Vote<LeaderId>;
-    type Payload = EntryPayload<Proposal, u64, EmptyNode>;
+    type Payload = Payload;
     type Entry = openraft::Entry<CommittedLeaderId, Self::Payload>;
     type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
     type Responder<T>
@@ -84,6 +136,9 @@ pub(crate) struct MembershipRecord {
     index: u64,
     #[prost(uint64, tag = "4")]
     term: u64,
+    /// What the change does to the records of the members; absent in the database.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub(crate) request: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -103,6 +158,7 @@ impl MembershipRecord {
             members: membership.nodes().map(|(id, _)| *id).collect(),
             index: at.map_or(0, |id| id.index),
             term: at.map_or(0, |id| term_of(&id)),
+            request: Bytes::new(),
         }
     }
 
@@ -110,10 +166,16 @@ impl MembershipRecord {
     pub(crate) fn seed(voters: impl Iterator<Item = u64>) -> Self {
         let voters: std::collections::BTreeSet<u64> = voters.collect();
         let members: Vec<u64> = voters.into_iter().collect();
-        Self { configs: vec![VoterSet { voters: members.clone() }], members, index: 0, term: 0 }
+        let set = VoterSet { voters: members.clone() };
+        let configs = if members.is_empty() { Vec::new() } else { vec![set] };
+        Self { configs, members, ..Self::default() }
     }
 
+    /// Of nobody for a member that joins: who belongs to the cluster comes from the leader.
     pub(crate) fn membership(&self) -> Result<Membership, String> {
+        if self.members.is_empty() {
+            return Ok(Membership::default());
+        }
         let configs = self.configs.iter().map(|set| set.voters.iter().copied().collect()).collect();
         let nodes: BTreeMap<u64, EmptyNode> =
             self.members.iter().map(|id| (*id, EmptyNode {})).collect();
@@ -138,11 +200,11 @@ impl MembershipRecord {
 /// An openraft entry as the log keeps it.
 pub(crate) fn to_wal(entry: &Entry) -> wal::Entry {
     let (kind, data) = match entry.payload.clone() {
-        EntryPayload::Blank => (wal::EntryKind::Normal, None),
-        EntryPayload::Normal(Proposal(bytes)) => (wal::EntryKind::Normal, Some(bytes)),
-        EntryPayload::Membership(membership) => {
-            let record = MembershipRecord::of(&membership, None).encode_to_vec();
-            (wal::EntryKind::ConfChangeV2, Some(record.into()))
+        Payload::Blank => (wal::EntryKind::Normal, None),
+        Payload::Request(Proposal(bytes)) => (wal::EntryKind::Normal, Some(bytes)),
+        Payload::Change { membership, request } => {
+            let record = MembershipRecord { request, ..MembershipRecord::of(&membership, None) };
+            (wal::EntryKind::ConfChangeV2, Some(record.encode_to_vec().into()))
         }
     };
     wal::Entry {
@@ -161,12 +223,12 @@ pub(crate) fn to_wal(entry: &Entry) -> wal::Entry {
 pub(crate) fn from_wal(entry: wal::Entry) -> Result<Entry, String> {
     let id = log_id(entry.term.0, entry.index.0);
     let payload = match (entry.kind, entry.data) {
-        (wal::EntryKind::Normal, None) => EntryPayload::Blank,
-        (wal::EntryKind::Normal, Some(bytes)) => EntryPayload::Normal(Proposal(bytes)),
+        (wal::EntryKind::Normal, None) => Payload::Blank,
+        (wal::EntryKind::Normal, Some(bytes)) => Payload::Request(Proposal(bytes)),
         (_, data) => {
             let record = MembershipRecord::decode(data.unwrap_or_default())
                 .map_err(|error| format!("entry {}: membership: {error}", entry.index))?;
-            EntryPayload::Membership(record.membership()?)
+            Payload::Change { membership: record.membership()?, request: record.request }
         }
     };
     Ok(Entry::new(id, payload))

@@ -1,13 +1,14 @@
 //! One member: proposes, reads, stops, starts again.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcdrs_apply::{Machine, Options};
 use etcdrs_backend::Backend;
 use etcdrs_platform::OsFs;
 use etcdrs_proto::etcdserverpb as pb;
-use etcdrs_raft_glue::{Config, Node};
+use etcdrs_raft_glue::{Config, NoPeers, Node};
 use etcdrs_types::{ClusterId, MemberId};
 use prost::Message as _;
 
@@ -40,7 +41,7 @@ async fn start(dir: &Path) -> (Node<OsFs>, etcdrs_apply::Shared) {
         Options { store: Default::default(), lease: Default::default(), watch: Default::default() };
     let opened = Machine::open(backend, options).expect("open machine");
     let shared = opened.machine.shared();
-    (Node::start(OsFs, config(dir), opened).await.expect("start node"), shared)
+    (Node::start(OsFs, config(dir), opened, Arc::new(NoPeers)).await.expect("start node"), shared)
 }
 
 fn put(key: String) -> bytes::Bytes {

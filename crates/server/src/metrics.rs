@@ -43,6 +43,29 @@ pub(crate) struct WalMetrics {
     bytes: Counter,
 }
 
+impl WalMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        let wal =
+            Self { fsync: fsync_buckets(), write: fsync_buckets(), bytes: Counter::default() };
+        registry.register(
+            "etcd_disk_wal_fsync_duration_seconds",
+            "The latency distributions of fsync called by WAL",
+            wal.fsync.clone(),
+        );
+        registry.register(
+            "etcd_disk_wal_write_duration_seconds",
+            "The latency distributions of write called by WAL",
+            wal.write.clone(),
+        );
+        registry.register(
+            "etcd_disk_wal_write_bytes",
+            "Total number of bytes written in WAL",
+            wal.bytes.clone(),
+        );
+        wal
+    }
+}
+
 impl Observer for WalMetrics {
     fn wrote(&self, bytes: u64, nanos: u64) {
         self.bytes.inc_by(bytes);
@@ -117,25 +140,13 @@ impl Metrics {
             "etcd_network_client_grpc_sent_bytes",
             "The total number of bytes sent to grpc clients",
         );
-        let wal_bytes =
-            counter("etcd_disk_wal_write_bytes", "Total number of bytes written in WAL");
         let proposals_pending = Gauge::default();
         registry.register(
             "etcd_server_proposals_pending",
             "The current number of pending proposals to commit",
             proposals_pending.clone(),
         );
-        let wal = WalMetrics { fsync: fsync_buckets(), write: fsync_buckets(), bytes: wal_bytes };
-        registry.register(
-            "etcd_disk_wal_fsync_duration_seconds",
-            "The latency distributions of fsync called by WAL",
-            wal.fsync.clone(),
-        );
-        registry.register(
-            "etcd_disk_wal_write_duration_seconds",
-            "The latency distributions of write called by WAL",
-            wal.write.clone(),
-        );
+        let wal = WalMetrics::new(&mut registry);
         let loop_lag = Histogram::new(exponential_buckets(0.0005, 2.0, 12));
         registry.register(
             "etcd_rs_core_loop_lag_seconds",

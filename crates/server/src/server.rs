@@ -66,7 +66,7 @@ impl Server {
         let peer = bind(&config.listen_peer_urls).await?;
         let opened = storage::open(&config, Arc::clone(&metrics.wal)).await?;
         let state = opened.machine.machine.shared();
-        let node = Node::start(OsFs, opened.raft, opened.machine).await?;
+        let node = Node::start(OsFs, opened.raft, opened.machine, Arc::new(NoPeers)).await?;
         let raft = node.handle();
         let fatal = node.fatal();
         let (stop, stopped) = watch::channel(false);

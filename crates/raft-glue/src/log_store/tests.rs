@@ -56,7 +56,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             let (entry, responder) = item?;
             let mut place = self.0.lock();
             place.meta.last_log_id = Some(entry.log_id);
-            if let openraft::EntryPayload::Membership(membership) = entry.payload {
+            if let Payload::Change { membership, .. } = entry.payload {
                 place.meta.last_membership = StoredMembership::new(Some(entry.log_id), membership);
             }
             if let Some(responder) = responder {

@@ -87,6 +87,15 @@ impl<F: Fs> DbDirs<F> {
         Ok(self.is_dir(&path)?.then_some(path))
     }
 
+    /// Whether any database was received and kept, in use or not.
+    ///
+    /// # Errors
+    ///
+    /// If the file system refuses.
+    pub fn has_received(&self) -> Result<bool, DbError> {
+        Ok(self.names()?.iter().any(|name| is_received(name)))
+    }
+
     /// Makes the database that was received at `index` the one that the next start opens, and
     /// returns its directory. Durable when it returns; after a crash in between, the database in
     /// use is the old one or this one.

@@ -1,0 +1,91 @@
+//! Opening what lies on disk: the log, from where the database stands.
+
+use std::collections::VecDeque;
+
+use etcdrs_apply as apply;
+use etcdrs_platform::Fs;
+use etcdrs_snap as snap;
+use etcdrs_wal as wal;
+use prost::Message as _;
+
+use crate::error::StartError;
+use crate::log_store::Found;
+use crate::node::Config;
+use crate::types::{self, MembershipRecord};
+
+pub(crate) struct Loaded<F: Fs> {
+    pub(crate) writer: wal::Writer,
+    pub(crate) found: Found,
+    pub(crate) metadata: wal::Metadata,
+    pub(crate) machine: apply::Machine,
+    pub(crate) membership: MembershipRecord,
+    pub(crate) store: snap::Store<F>,
+}
+
+pub(crate) fn load<F: Fs>(
+    fs: &F,
+    config: &Config,
+    opened: apply::Opened,
+) -> Result<Loaded<F>, StartError> {
+    let mut machine = opened.machine;
+    let store = snap::Store::open(fs.clone(), &config.snap_dir)?;
+    let dir = config.wal_dir.clone();
+    // Damaged files are set aside here; the database is what a start reads.
+    match store.newest() {
+        Ok(_) | Err(snap::Error::NoSnapshot) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let exists = wal::Wal::exists(fs, &dir)
+        .map_err(|source| wal::OpenError::Io { path: dir.clone(), source })
+        .map_err(|source| StartError::OpenLog { dir: dir.clone(), source })?;
+    let membership = match &opened.membership {
+        Some(bytes) => MembershipRecord::decode(bytes.clone())
+            .map_err(|error| StartError::Entry(format!("stored membership: {error}")))?,
+        // The members are durable before the log exists, so this is another database.
+        None if exists => {
+            let path = machine.shared().backend().path().to_path_buf();
+            return Err(StartError::DatabaseMissing { path });
+        }
+        None => {
+            let record = MembershipRecord::seed(config.voters.iter().map(|id| id.0));
+            // Durable before the log exists: a log whose members are unknown could never start.
+            machine.seed_membership(&record.encode_to_vec())?;
+            record
+        }
+    };
+    if !exists {
+        let metadata = wal::Metadata { node_id: config.member, cluster_id: config.cluster };
+        let log = wal::Wal::create(fs.clone(), &dir, &metadata, config.wal.clone())
+            .map_err(|source| StartError::CreateLog { dir: dir.clone(), source })?;
+        let found = Found {
+            purged: types::log_id(0, 0),
+            entries: VecDeque::new(),
+            hard_state: wal::HardState::default(),
+        };
+        let writer = wal::Writer::spawn(log).map_err(StartError::Thread)?;
+        return Ok(Loaded { writer, found, metadata, machine, membership, store });
+    }
+    // A mark is written after the flush it speaks of, so none above the database is there.
+    let applied = machine.applied().0;
+    let from = wal::StartAt::NewestAtOrBelow(applied);
+    let opened = wal::Wal::open(fs.clone(), &dir, &from, config.wal.clone())
+        .map_err(|source| StartError::OpenLog { dir: dir.clone(), source })?;
+    let content = opened.content;
+    let purged = types::log_id(content.base.term.0, content.base.index.0);
+    let entries = content
+        .entries
+        .into_iter()
+        .map(types::from_wal)
+        .collect::<Result<VecDeque<_>, _>>()
+        .map_err(StartError::Entry)?;
+    let last = entries.back().map_or(purged.index, |entry| entry.log_id.index);
+    if applied.0 > last {
+        return Err(StartError::LogBehind { applied: applied.0, last });
+    }
+    if applied.0 < purged.index {
+        return Err(StartError::DatabaseBehind { applied: applied.0, purged: purged.index });
+    }
+    let found = Found { purged, entries, hard_state: content.hard_state };
+    let writer = wal::Writer::spawn(opened.wal).map_err(StartError::Thread)?;
+    Ok(Loaded { writer, found, metadata: content.metadata, machine, membership, store })
+}

@@ -1,0 +1,254 @@
+//! The database on its way to a peer that lags, and from a leader.
+//!
+//! A snapshot for openraft exists in name only: the database is always one. What is sent is a
+//! checkpoint made at that moment, which tells itself where in the log it stands.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use etcdrs_apply as apply;
+use etcdrs_platform::{Fs, OsFs};
+use etcdrs_snap::{DbDirs, IncomingDb, OutgoingDb, ReceivedDb};
+use etcdrs_types::{LogIndex, MemberId, Term};
+use etcdrs_wal as wal;
+use futures_util::StreamExt as _;
+use openraft::{Raft, SnapshotMeta};
+use prost::Message as _;
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use crate::peers::{Chunks, SnapshotHead, SnapshotRefused, SnapshotTaken};
+use crate::state_machine::StateMachine;
+use crate::types::{MembershipRecord, TypeConfig, Vote, log_id};
+
+/// Pieces of a database that wait for the network, or for the disk.
+const CHUNKS_AHEAD: usize = 4;
+
+/// The data of a snapshot as openraft hands it around.
+pub(crate) enum SnapshotData {
+    /// The member's own database.
+    Own,
+    /// A database of the leader that was received and kept in this directory.
+    Received(PathBuf),
+}
+
+type Snapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotData>;
+
+pub(crate) type Meta = SnapshotMeta<
+    <crate::types::LeaderId as openraft::vote::RaftLeaderId>::Committed,
+    u64,
+    openraft::EmptyNode,
+>;
+
+/// Opens databases for sending. Cloneable.
+#[derive(Clone)]
+pub(crate) struct Outgoing {
+    shared: apply::Shared,
+    dirs: DbDirs<OsFs>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(shared: apply::Shared, dirs: DbDirs<OsFs>) -> Self {
+        Self { shared, dirs }
+    }
+
+    /// Makes a checkpoint, and begins to read it.
+    pub(crate) async fn open(&self, vote: &Vote) -> io::Result<(Bytes, Chunks)> {
+        let this = self.clone();
+        let opened = tokio::task::spawn_blocking(move || this.checkpoint()).await;
+        let (position, database) = opened.map_err(io::Error::other)??;
+        let (LogIndex(index), Term(term)) = position.applied;
+        let membership = position.membership.unwrap_or_default();
+        let head = SnapshotHead::new(vote, log_id(term, index), membership);
+        Ok((head.encode_to_vec().into(), read_ahead(database)))
+    }
+
+    fn checkpoint(&self) -> io::Result<(apply::Position, Arc<OutgoingDb<OsFs>>)> {
+        let dir = self.dirs.sending_dir();
+        let position = self.shared.checkpoint(&dir).map_err(io::Error::other)?;
+        let (index, term) = position.applied;
+        let database = OutgoingDb::open(&self.dirs, dir, index, term).map_err(io::Error::other)?;
+        tracing::info!(
+            snapshot_index = index.0,
+            bytes = database.stream_bytes(),
+            "sending database snapshot"
+        );
+        Ok((position, Arc::new(database)))
+    }
+}
+
+/// Reads a database on the pool, a few chunks ahead of the network.
+fn read_ahead(database: Arc<OutgoingDb<OsFs>>) -> Chunks {
+    let (sender, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let mut reader = database.reader();
+        loop {
+            let chunk = match reader.next_chunk() {
+                Ok(Some(chunk)) => Ok(chunk),
+                Ok(None) => return,
+                Err(error) => Err(io::Error::other(error)),
+            };
+            let last = chunk.is_err();
+            if sender.blocking_send(chunk).is_err() || last {
+                return;
+            }
+        }
+    });
+    futures_util::stream::poll_fn(move |cx| chunks.poll_recv(cx)).boxed()
+}
+
+/// Where the database in use lies, after what a crash interrupted was completed or undone: a
+/// database that was received counts from the moment the log has a mark for it. To be called
+/// before the database is opened.
+///
+/// # Errors
+///
+/// A text that names what cannot be read or written.
+pub fn live_database<F: Fs>(
+    fs: &F,
+    wal_dir: &Path,
+    databases: &DbDirs<OsFs>,
+) -> Result<PathBuf, DatabaseError> {
+    databases.remove_partial()?;
+    if databases.has_received()? && wal::Wal::exists(fs, wal_dir)? {
+        let start = wal::StartAt::NewestAtOrBelow(LogIndex(u64::MAX));
+        let mark = wal::read_only(fs, wal_dir, &start)?.base;
+        if let Some(received) = databases.received(mark.index)?
+            && received != databases.live()?
+        {
+            databases.switch_to(mark.index)?;
+        }
+        for removed in databases.remove_stale()? {
+            tracing::info!(path = %removed.display(), "removed a database that is not in use");
+        }
+    }
+    Ok(databases.live()?)
+}
+
+/// Why it is not known which database is in use.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The databases' directory.
+    #[error(transparent)]
+    Dirs(#[from] etcdrs_snap::DbError),
+    /// The log, which has the last word.
+    #[error("read the log")]
+    Log(#[from] wal::OpenError),
+    /// The log's directory.
+    #[error("look into the log's directory")]
+    Io(#[from] io::Error),
+}
+
+/// A database that arrived, for the task that talks to raft.
+pub(crate) struct Arrived {
+    pub(crate) vote: Vote,
+    pub(crate) meta: Meta,
+    pub(crate) dir: PathBuf,
+    pub(crate) done: oneshot::Sender<Result<Vote, String>>,
+}
+
+/// Receives databases, one at a time. Cloneable.
+#[derive(Clone)]
+pub(crate) struct Incoming {
+    dirs: DbDirs<OsFs>,
+    arrived: mpsc::Sender<Arrived>,
+    /// Held while one is received: two would fight for the disk, and only one can be of use.
+    one: Arc<Mutex<()>>,
+}
+
+fn failed(error: impl ToString) -> SnapshotRefused {
+    SnapshotRefused::Failed(error.to_string())
+}
+
+impl Incoming {
+    pub(crate) fn new(dirs: DbDirs<OsFs>) -> (Self, mpsc::Receiver<Arrived>) {
+        let (arrived, receiver) = mpsc::channel(1);
+        (Self { dirs, arrived, one: Arc::default() }, receiver)
+    }
+
+    pub(crate) async fn receive(
+        &self,
+        from: MemberId,
+        head: SnapshotHead,
+        chunks: Chunks,
+    ) -> Result<Bytes, SnapshotRefused> {
+        let Ok(_one) = self.one.try_lock() else {
+            return Err(failed("another snapshot is being received"));
+        };
+        let last = head.last();
+        let record = MembershipRecord::decode(head.membership.clone()).map_err(failed)?;
+        let meta =
+            Meta { last_log_id: Some(last), last_membership: record.stored().map_err(failed)? };
+        tracing::info!(%from, snapshot_index = last.index, "receiving database snapshot");
+        let received = self.write(chunks).await?;
+        let applied = (LogIndex(last.index), Term(crate::types::term_of(&last)));
+        let dir = tokio::task::spawn_blocking(move || keep(received, applied));
+        let dir = dir.await.map_err(failed)??;
+        let (done, installed) = oneshot::channel();
+        let arrived = Arrived { vote: head.vote(), meta, dir, done };
+        self.arrived.send(arrived).await.map_err(|_| failed("stopped"))?;
+        let vote = installed.await.map_err(|_| failed("stopped"))?.map_err(failed)?;
+        tracing::info!(%from, snapshot_index = last.index, "installed database snapshot");
+        Ok(SnapshotTaken::new(&vote).encode_to_vec().into())
+    }
+
+    /// Writes what comes on the pool, while more comes.
+    async fn write(&self, mut chunks: Chunks) -> Result<ReceivedDb<OsFs>, SnapshotRefused> {
+        let (sender, mut queue) = mpsc::channel::<Bytes>(CHUNKS_AHEAD);
+        let dirs = self.dirs.clone();
+        let writer = tokio::task::spawn_blocking(move || {
+            let mut database = IncomingDb::new(dirs);
+            while let Some(chunk) = queue.blocking_recv() {
+                // An empty chunk says that everything was sent: without it the sender is gone.
+                if chunk.is_empty() {
+                    return database.finish().map_err(failed);
+                }
+                database.write(&chunk).map_err(failed)?;
+            }
+            Err(failed("the sender went away"))
+        });
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(failed)?;
+            if !chunk.is_empty() && sender.send(chunk).await.is_err() {
+                // The writer says why it gave up.
+                break;
+            }
+        }
+        // A writer that gave up takes no more.
+        let _ = sender.send(Bytes::new()).await;
+        writer.await.map_err(failed)?
+    }
+}
+
+/// Looks into a database that arrived, and gives it its place beside the one in use.
+fn keep<F: Fs>(
+    received: ReceivedDb<F>,
+    applied: (LogIndex, Term),
+) -> Result<PathBuf, SnapshotRefused> {
+    apply::Position::verify(received.dir(), applied).map_err(failed)?;
+    received.keep().map_err(failed)
+}
+
+/// Hands databases that arrived to raft until the queue ends.
+pub(crate) async fn install<F: Fs>(
+    raft: Raft<TypeConfig, StateMachine<F>>,
+    databases: DbDirs<OsFs>,
+    mut arrived: mpsc::Receiver<Arrived>,
+) {
+    while let Some(Arrived { vote, meta, dir, done }) = arrived.recv().await {
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(dir.clone()) };
+        let result = raft.install_full_snapshot(vote, snapshot).await;
+        let databases = databases.clone();
+        // Refused, or not needed any more: then nobody else removes it before the next start.
+        let removed = tokio::task::spawn_blocking(move || match databases.remove(&dir) {
+            Ok(()) | Err(etcdrs_snap::DbError::Live { .. }) => {}
+            Err(error) => tracing::warn!(%error, "could not remove a received database"),
+        });
+        // The pool ends only with the process.
+        let _ = removed.await;
+        let result = result.map(|response| response.vote).map_err(|error| error.to_string());
+        // The sender may have gone away.
+        let _ = done.send(result);
+    }
+}
