@@ -18,4 +18,8 @@ pub mod check;
 pub mod describe;
 pub mod history;
 pub mod model;
+pub mod requests;
 pub mod store;
+
+#[cfg(test)]
+mod tests;

@@ -47,8 +47,9 @@ impl Store {
 
     /// Revisions with what they changed, from `start` on.
     pub fn groups_from(&self, start: i64) -> impl Iterator<Item = (i64, &Group)> {
+        let start = start.clamp(2, self.last() + 1);
         let skipped = usize::try_from(start - 2).unwrap_or(0);
-        (2..).zip(&self.groups).skip(skipped)
+        (start..).zip(&self.groups[skipped..])
     }
 
     /// Adds the next revision. The error says why no store can do that.

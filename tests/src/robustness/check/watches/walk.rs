@@ -82,6 +82,9 @@ impl<'a> Walk<'a> {
             let text = format!("[{got}] is beyond the end of the log");
             return Err((Rule::UnknownRevision, text));
         }
+        if !self.wants(event) {
+            return Err((Rule::WatchWrongEvent, format!("[{got}] was not asked for")));
+        }
         if kv.mod_revision < self.start {
             let text = format!("[{got}] is from before the start at {}", self.start);
             return Err((Rule::WatchDuplicate, text));
