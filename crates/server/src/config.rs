@@ -1,8 +1,11 @@
 //! What can be configured, and how: flags first, then the environment, then defaults.
 
+mod check;
 mod duration;
 mod flags;
+mod initial;
 mod load;
+mod security;
 mod urls;
 
 use std::path::PathBuf;
@@ -11,8 +14,13 @@ use std::time::Duration;
 use etcdrs_types::limits;
 
 pub use self::flags::{FLAGS, Flag, Group, usage};
+pub use self::initial::InitialCluster;
 pub use self::load::{ConfigError, Loaded};
-pub use self::urls::{InitialCluster, Url, UrlError};
+pub use self::security::{DiscoveryFlags, TlsFlags};
+pub use self::urls::{Url, UrlError};
+
+/// Least value of `--raft-read-timeout` and `--raft-write-timeout`; lower ones are raised to it.
+const PEER_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 
 /// Everything that can be set. [`Config::default`] is what etcd does without a flag.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +33,7 @@ pub struct Config {
     pub wal_dir: PathBuf,
     /// `--listen-client-urls`.
     pub listen_client_urls: Vec<Url>,
-    /// `--advertise-client-urls`.
+    /// `--advertise-client-urls`. Required as soon as `--listen-client-urls` is given.
     pub advertise_client_urls: Vec<Url>,
     /// `--listen-metrics-urls`.
     pub listen_metrics_urls: Vec<Url>,
@@ -43,8 +51,51 @@ pub struct Config {
     pub heartbeat: Duration,
     /// `--election-timeout`.
     pub election: Duration,
+    /// `--initial-election-tick-advance`: the first election after a start need not wait a whole
+    /// time-out.
+    pub election_tick_advance: bool,
     /// `--pre-vote`.
     pub pre_vote: bool,
+    /// `--raft-read-timeout`: silence after which a connection to a peer counts as dead.
+    pub peer_read_timeout: Duration,
+    /// `--raft-write-timeout`.
+    pub peer_write_timeout: Duration,
+    /// `--discovery-*`: how the members of a new cluster find each other.
+    pub discovery: DiscoveryFlags,
+    /// `--strict-reconfig-check`.
+    pub strict_reconfig_check: bool,
+    /// `--max-learners`.
+    pub learners_max: usize,
+    /// `--force-new-cluster`.
+    pub force_new_cluster: bool,
+    /// `--v2-deprecation`; every value means the same.
+    pub v2_deprecation: String,
+    /// `--auto-compaction-mode`: `periodic` or `revision`.
+    pub auto_compaction_mode: String,
+    /// `--auto-compaction-retention`; `0` turns it off.
+    pub auto_compaction_retention: String,
+    /// TLS towards clients.
+    pub client_tls: TlsFlags,
+    /// TLS between peers.
+    pub peer_tls: TlsFlags,
+    /// `--self-signed-cert-validity`, years.
+    pub self_signed_cert_validity_years: u32,
+    /// `--cipher-suites`, by Go's names.
+    pub cipher_suites: Vec<String>,
+    /// `--tls-min-version`: `TLS1.2` or `TLS1.3`.
+    pub tls_min_version: String,
+    /// `--tls-max-version`; empty means the newest there is.
+    pub tls_max_version: String,
+    /// `--cors`.
+    pub cors: String,
+    /// `--host-whitelist`.
+    pub host_whitelist: String,
+    /// `--auth-token`.
+    pub auth_token: String,
+    /// `--auth-token-ttl`.
+    pub auth_token_ttl: Duration,
+    /// `--bcrypt-cost`.
+    pub bcrypt_cost: u32,
     /// `--snapshot-count`.
     pub snapshot_count: u64,
     /// `--snapshot-catchup-entries`.
@@ -75,6 +126,8 @@ pub struct Config {
     pub warn_apply: Duration,
     /// `--unsafe-no-fsync`.
     pub no_fsync: bool,
+    /// `--logger`; there is one.
+    pub logger: String,
     /// `--log-level`.
     pub log_level: String,
     /// `--log-format`.
@@ -103,7 +156,28 @@ impl Default for Config {
             initial_cluster_token: "etcd-cluster".into(),
             heartbeat: Duration::from_millis(limits::HEARTBEAT_MS),
             election: Duration::from_millis(limits::ELECTION_MS),
+            election_tick_advance: true,
             pre_vote: true,
+            peer_read_timeout: PEER_TIMEOUT_MIN,
+            peer_write_timeout: PEER_TIMEOUT_MIN,
+            discovery: DiscoveryFlags::default(),
+            strict_reconfig_check: true,
+            learners_max: 1,
+            force_new_cluster: false,
+            v2_deprecation: "write-only".into(),
+            auto_compaction_mode: "periodic".into(),
+            auto_compaction_retention: "0".into(),
+            client_tls: TlsFlags::default(),
+            peer_tls: TlsFlags::default(),
+            self_signed_cert_validity_years: 1,
+            cipher_suites: Vec::new(),
+            tls_min_version: "TLS1.2".into(),
+            tls_max_version: String::new(),
+            cors: "*".into(),
+            host_whitelist: "*".into(),
+            auth_token: "simple".into(),
+            auth_token_ttl: Duration::from_secs(300),
+            bcrypt_cost: 10,
             snapshot_count: limits::SNAPSHOT_COUNT,
             snapshot_catchup_entries: limits::SNAPSHOT_CATCHUP_ENTRIES,
             snapshots_max: 5,
@@ -119,6 +193,7 @@ impl Default for Config {
             compaction_pause: limits::COMPACTION_PAUSE,
             warn_apply: Duration::from_millis(100),
             no_fsync: false,
+            logger: "zap".into(),
             log_level: "info".into(),
             log_format: "json".into(),
             log_outputs: "default".into(),
@@ -164,49 +239,23 @@ impl Config {
         }
     }
 
-    /// Checks what single values cannot show, in etcd's words where it has some.
+    /// The members that the flags name, and the token that goes into their ids: this member alone
+    /// if `--initial-cluster` is empty or names are to be discovered.
     ///
     /// # Errors
     ///
-    /// A text that names the flags and what to change.
-    pub fn check(&self) -> Result<(), String> {
-        let millis = |duration: Duration| duration.as_millis();
-        let (heartbeat, election) = (millis(self.heartbeat), millis(self.election));
-        if heartbeat == 0 {
-            return Err("--heartbeat-interval must be >0 (set to 0ms)".into());
+    /// A text that names the part that cannot be read.
+    pub fn initial_cluster(&self) -> Result<(InitialCluster, &str), String> {
+        let alone = InitialCluster::of(&self.name, &self.initial_advertise_peer_urls);
+        if !self.discovery.endpoints.is_empty() {
+            return Ok((alone, &self.discovery.token));
         }
-        if election == 0 {
-            return Err("--election-timeout must be >0 (set to 0ms)".into());
+        let token = &self.initial_cluster_token;
+        if self.initial_cluster.is_empty() {
+            return Ok((alone, token));
         }
-        if 5 * heartbeat > election {
-            return Err(format!(
-                "--election-timeout[{election}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat}ms]"
-            ));
-        }
-        if election > u128::from(limits::ELECTION_MS_MAX) {
-            return Err(format!(
-                "--election-timeout[{election}ms] is too long, and should be set less than {}ms",
-                limits::ELECTION_MS_MAX
-            ));
-        }
-        if self.progress_interval < limits::WATCH_PROGRESS_INTERVAL_MIN {
-            return Err("--watch-progress-notify-interval must be at least 100ms".into());
-        }
-        if self.txn_ops_max == 0 || self.request_bytes_max == 0 || self.compaction_batch == 0 {
-            return Err(
-                "--max-txn-ops, --max-request-bytes and --compaction-batch-limit must be >0".into(),
-            );
-        }
-        if !matches!(self.initial_cluster_state.as_str(), "new" | "existing") {
-            return Err(format!("unexpected clusterState {:?}", self.initial_cluster_state));
-        }
-        if self.listen_client_urls.is_empty() {
-            return Err("--listen-client-urls names no URL".into());
-        }
-        let listened = self.listen_client_urls.iter().chain(&self.listen_metrics_urls);
-        if let Some(url) = listened.clone().find(|url| url.is_secure()) {
-            return Err(format!("{url}: TLS is not available in this version; use http"));
-        }
-        listened.chain(&self.listen_peer_urls).try_for_each(Url::check_listen)
+        let cluster = InitialCluster::parse(&self.initial_cluster)
+            .map_err(|why| format!("error setting up initial cluster: {why}"))?;
+        Ok((cluster, token))
     }
 }

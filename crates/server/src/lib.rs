@@ -22,6 +22,8 @@
 mod api;
 #[cfg(feature = "bench-hooks")]
 pub mod bench_hooks;
+#[allow(dead_code, unused_imports, reason = "server/storage.rs is to begin with it")]
+pub(crate) mod bootstrap;
 pub mod config;
 mod grpc;
 mod http;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use super::flags::{self, FLAGS, Flag};
-use super::{Config, usage};
+use super::{Config, PEER_TIMEOUT_MIN, usage};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,15 +68,42 @@ impl Config {
         if let Some(print) = parse_flags(arguments, &mut config, &mut given)? {
             return Ok(Loaded::Print(print));
         }
-        let notes = parse_environment(environment, &mut config, &mut given)?;
+        let mut notes = parse_environment(environment, &mut config, &mut given)?;
         if given.contains("listen-client-urls") && !given.contains("advertise-client-urls") {
-            return Err(ConfigError::Verify(
-                "--advertise-client-urls is required when --listen-client-urls is set explicitly"
-                    .into(),
-            ));
+            // Nobody could reach the default; check() says so in its turn.
+            config.advertise_client_urls.clear();
         }
+        config.settle(&mut notes);
         config.check().map_err(ConfigError::Verify)?;
         Ok(Loaded::Run { config: Box::new(config), notes })
+    }
+
+    /// Puts right what etcd puts right by itself, with a note of each.
+    fn settle(&mut self, notes: &mut Vec<(bool, String)>) {
+        let default = Self::default();
+        let mut note = |text: String| notes.push((false, text));
+        for (name, timeout) in [
+            ("raft-read-timeout", &mut self.peer_read_timeout),
+            ("raft-write-timeout", &mut self.peer_write_timeout),
+        ] {
+            if *timeout < PEER_TIMEOUT_MIN {
+                note(format!("{name} increased to minimum value {}s", PEER_TIMEOUT_MIN.as_secs()));
+                *timeout = PEER_TIMEOUT_MIN;
+            }
+        }
+        for (name, count, default) in [
+            ("snapshot-count", &mut self.snapshot_count, default.snapshot_count),
+            (
+                "snapshot-catchup-entries",
+                &mut self.snapshot_catchup_entries,
+                default.snapshot_catchup_entries,
+            ),
+        ] {
+            if *count == 0 {
+                note(format!("updating {name} to default {default}"));
+                *count = default;
+            }
+        }
     }
 }
 
@@ -223,6 +250,38 @@ mod tests {
         let error = load(&[], &[("ETCD_SNAPSHOT_COUNT", "abc")]).expect_err("bad value");
         assert_eq!(error.exit_code(), 1);
         assert_eq!(error.to_string(), "invalid value \"abc\" for ETCD_SNAPSHOT_COUNT: parse error");
+    }
+
+    #[test]
+    fn low_and_absent_values_are_put_right_with_a_note() {
+        let words = ["--raft-read-timeout", "1s", "--snapshot-count=0"];
+        let Ok(Loaded::Run { config, notes }) = load(&words, &[]) else { panic!("loads") };
+        assert_eq!((config.peer_read_timeout.as_secs(), config.snapshot_count), (5, 10_000));
+        let notes: Vec<&str> = notes.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(
+            notes,
+            [
+                "raft-read-timeout increased to minimum value 5s",
+                "updating snapshot-count to default 10000"
+            ]
+        );
+    }
+
+    #[test]
+    fn booleans_take_no_word() {
+        assert!(
+            !config(&["--strict-reconfig-check=true", "--auto-tls=false"], &[]).client_tls.auto
+        );
+        let error = load(&["--force-new-cluster", "false"], &[]).expect_err("a word is left");
+        assert_eq!(error.to_string(), "\"false\" is not a valid flag");
+        for flag in FLAGS.iter().filter(|flag| flag.boolean) {
+            let shown = (flag.get)(&Config::default());
+            assert!(shown == "true" || shown == "false", "{} is no boolean", flag.name);
+        }
+        let booleans = FLAGS
+            .iter()
+            .filter(|flag| matches!((flag.get)(&Config::default()).as_str(), "true" | "false"));
+        assert!(booleans.into_iter().all(|flag| flag.boolean));
     }
 
     #[test]

@@ -1,14 +1,16 @@
-//! URLs of flags, and the `name=url` list of `--initial-cluster`.
+//! URLs of flags.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::IpAddr;
 
-/// A listen or advertise URL: scheme, host and port, nothing else.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A listen or advertise URL: scheme, host and port, nothing else; or a path of a unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     scheme: String,
+    /// The path if the scheme is a unix one.
     host: String,
+    /// 0 if the scheme is a unix one.
     port: u16,
 }
 
@@ -29,24 +31,23 @@ impl Url {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(format!("URL scheme must be http, https, unix, or unixs: {text}"));
         };
-        match scheme {
+        let scheme = scheme.to_ascii_lowercase();
+        match scheme.as_str() {
             "http" | "https" => {}
-            "unix" | "unixs" => {
-                return Err(format!("unix sockets are not available in this version: {text}"));
-            }
+            "unix" | "unixs" => return Ok(Self { scheme, host: rest.into(), port: 0 }),
             _ => return Err(format!("URL scheme must be http, https, unix, or unixs: {text}")),
         }
         let (address, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-        if !path.is_empty() {
-            return Err(format!("URL must not contain a path: {text}"));
-        }
         let no_port = || format!("URL address does not have the form \"host:port\": {text}");
         let (host, port) = address.rsplit_once(':').ok_or_else(no_port)?;
         let port = port.parse().map_err(|_| no_port())?;
         if host.contains(':') && !host.starts_with('[') {
             return Err(no_port());
         }
-        Ok(Self { scheme: scheme.into(), host: host.into(), port })
+        if !path.is_empty() {
+            return Err(format!("URL must not contain a path: {text}"));
+        }
+        Ok(Self { scheme, host: host.into(), port })
     }
 
     /// Reads a comma-separated list, sorted as etcd keeps it.
@@ -64,9 +65,13 @@ impl Url {
         Ok(urls)
     }
 
-    /// `host:port`, as a listener takes it. An empty host listens on all addresses.
+    /// `host:port`, as a listener takes it; the path of a unix socket. An empty host listens on
+    /// all addresses.
     #[must_use]
     pub fn address(&self) -> String {
+        if self.is_unix() {
+            return self.host.clone();
+        }
         let host = if self.host.is_empty() { "0.0.0.0" } else { &self.host };
         format!("{host}:{}", self.port)
     }
@@ -83,13 +88,52 @@ impl Url {
         self.scheme.ends_with('s')
     }
 
+    /// `http`, `https`, `unix` or `unixs`.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// The host without brackets; a unix socket has none.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        if self.is_unix() {
+            return "";
+        }
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// The port; 0 of a unix socket.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether it names a socket of this machine's file system.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        self.scheme.starts_with("unix")
+    }
+
+    /// What is advertised must be somewhere: an empty host is nowhere.
+    ///
+    /// # Errors
+    ///
+    /// etcd's text.
+    pub fn check_advertise(&self) -> Result<(), String> {
+        if self.is_unix() || !self.host.is_empty() {
+            return Ok(());
+        }
+        Err(format!("unexpected empty host ({self})"))
+    }
+
     /// A listener needs an address, not a name (`localhost` excepted).
     ///
     /// # Errors
     ///
     /// etcd's text.
     pub fn check_listen(&self) -> Result<(), String> {
-        let bare = self.host.trim_start_matches('[').trim_end_matches(']');
+        let bare = self.host();
         if bare.is_empty() || bare == "localhost" || bare.parse::<IpAddr>().is_ok() {
             return Ok(());
         }
@@ -110,40 +154,25 @@ impl std::str::FromStr for Url {
     }
 }
 
-impl fmt::Display for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
+/// By the text, which is how etcd sorts what goes into a member's id.
+impl Ord for Url {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.to_string().cmp(&other.to_string())
     }
 }
 
-/// `--initial-cluster`: names and their peer URLs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InitialCluster {
-    /// Peer URLs by member name, sorted.
-    pub members: BTreeMap<String, Vec<Url>>,
+impl PartialOrd for Url {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
-impl InitialCluster {
-    /// Reads `name=url,name=url`; a repeated name adds a URL to its member.
-    ///
-    /// # Errors
-    ///
-    /// A text that names the part that cannot be read.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let mut cluster = Self::default();
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let Some((name, url)) = part.split_once('=') else {
-                return Err(format!("{part:?} of --initial-cluster has no name: want name=url"));
-            };
-            if name.is_empty() {
-                return Err(format!("empty name in {part:?} of --initial-cluster"));
-            }
-            cluster.members.entry(name.into()).or_default().push(Url::parse(url)?);
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_unix() {
+            return write!(f, "{}://{}", self.scheme, self.host);
         }
-        for urls in cluster.members.values_mut() {
-            urls.sort();
-        }
-        Ok(cluster)
+        write!(f, "{}://{}:{}", self.scheme, self.host, self.port)
     }
 }
 
@@ -163,6 +192,7 @@ mod tests {
             ("ftp://a:1", "scheme"),
             ("http://a", "host:port"),
             ("http://a:b", "host:port"),
+            ("http://a/path", "host:port"),
             ("http://a:1/path", "path"),
         ] {
             let error = Url::parse(bad).expect_err(bad);
@@ -173,11 +203,21 @@ mod tests {
     }
 
     #[test]
-    fn initial_clusters_join_repeated_names() {
-        let cluster =
-            InitialCluster::parse("b=http://h:2,a=http://h:1,b=http://h:3").expect("cluster");
-        assert_eq!(cluster.members.len(), 2);
-        assert_eq!(cluster.members["b"].len(), 2);
-        assert!(InitialCluster::parse("http://h:1").is_err());
+    fn unix_sockets_are_paths() {
+        for text in ["unix://localhost:2380", "unixs:///run/etcd.sock"] {
+            let url = Url::parse(text).expect("url");
+            assert_eq!((url.to_string().as_str(), url.is_unix()), (text, true));
+            assert_eq!((url.host(), url.port()), ("", 0));
+        }
+        assert_eq!(Url::parse("unix:///a/b").expect("url").address(), "/a/b");
+    }
+
+    #[test]
+    fn lists_are_sorted_by_text() {
+        let urls = Url::parse_list("http://h:2380,http://h:12380,http://h:2380").expect("urls");
+        let texts: Vec<String> = urls.iter().map(Url::to_string).collect();
+        assert_eq!(texts, ["http://h:12380", "http://h:2380"]);
+        assert!(Url::parse("http://:1").expect("url").check_advertise().is_err());
+        assert!(Url::parse("HTTP://h:1").expect("url").check_advertise().is_ok());
     }
 }
