@@ -10,11 +10,13 @@ pub(crate) struct Failure {
     message: Option<String>,
     /// Printed below the message as it is.
     usage: Option<String>,
+    /// A line of log that comes before the message.
+    warning: Option<String>,
 }
 
 impl Failure {
     fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: Some(message.into()), usage: None }
+        Self { code, message: Some(message.into()), usage: None, warning: None }
     }
 
     /// Anything without a code of its own.
@@ -49,12 +51,29 @@ impl Failure {
 
     /// Exit code 1 where all has been said already.
     pub(crate) fn silent() -> Self {
-        Self { code: 1, message: None, usage: None }
+        Self { code: 1, message: None, usage: None, warning: None }
     }
 
     /// With the text that tells how the command is used.
     pub(crate) fn with_usage(mut self, usage: impl Into<String>) -> Self {
         self.usage = Some(usage.into());
+        self
+    }
+
+    /// With the reason why the client never got through, if that is the matter: the message alone
+    /// says only that time ran out.
+    pub(crate) fn after(mut self, error: &etcdrs_client::Error) -> Self {
+        self.warning = error.connect_failure().map(|why| {
+            let why = format!(
+                "rpc error: code = DeadlineExceeded desc = latest balancer error: last connection \
+                 error: connection error: desc = {why:?}"
+            );
+            let why = crate::print::json_string(&why);
+            format!(
+                "{{\"level\":\"warn\",\"logger\":\"etcd-client\",\
+                 \"msg\":\"retrying of unary invoker failed\",\"error\":{why}}}"
+            )
+        });
         self
     }
 
@@ -70,6 +89,9 @@ impl Failure {
 
     /// Prints the failure and gives its code.
     pub(crate) fn report(self) -> ExitCode {
+        if let Some(warning) = &self.warning {
+            eprintln!("{warning}");
+        }
         if let Some(message) = &self.message {
             eprintln!("Error: {message}");
         }
@@ -85,7 +107,7 @@ impl From<etcdrs_client::Error> for Failure {
         let error_text = error.to_string();
         match error.kind() {
             etcdrs_client::ErrorKind::Config => Self::bad_args(error_text),
-            _ => Self::error(error_text),
+            _ => Self::error(error_text).after(&error),
         }
     }
 }

@@ -15,6 +15,7 @@ mod commands;
 mod failure;
 mod go;
 mod print;
+mod secure;
 mod session;
 
 use std::ffi::OsString;

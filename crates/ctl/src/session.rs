@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use etcdrs_client::{Client, Config, Credentials};
+use etcdrs_client::{Client, Config, Credentials, ErrorKind};
 
 use crate::cli::Global;
 use crate::failure::Failure;
 use crate::go;
 use crate::print::{Format, Printer};
+use crate::secure;
 
-const ENDPOINT: &str = "127.0.0.1:2379";
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIME: Duration = Duration::from_secs(2);
@@ -101,42 +101,6 @@ fn warn_of_unknown(environment: impl Iterator<Item = (String, String)>) {
     }
 }
 
-/// Refuses what needs TLS or DNS, which this version has not.
-fn refuse_unsupported(global: &Global) -> Result<(), Failure> {
-    for (name, value) in [("cert", &global.cert), ("key", &global.key), ("cacert", &global.cacert)]
-    {
-        if value.as_deref() == Some("") {
-            let message = format!("empty string is passed to --{name} option");
-            return Err(Failure::bad_args(message));
-        }
-    }
-    if global.cert.is_some() != global.key.is_some() {
-        return Err(Failure::bad_args(format!(
-            "KeyFile and CertFile must both be present[key: {}, cert: {}]",
-            global.key.as_deref().unwrap_or_default(),
-            global.cert.as_deref().unwrap_or_default()
-        )));
-    }
-    let tls = global.cert.is_some()
-        || global.cacert.is_some()
-        || global.insecure_transport == Some(false)
-        || global.insecure_skip_tls_verify == Some(true);
-    // Certificates do nothing on an endpoint whose scheme says plain text.
-    let plain = |endpoint: &String| ["http://", "unix:"].iter().any(|s| endpoint.starts_with(s));
-    if tls && !global.endpoints.iter().flatten().all(plain) {
-        return Err(Failure::bad_args("TLS is not supported yet"));
-    }
-    for (flag, given) in [
-        ("discovery-srv", global.discovery_srv.is_some()),
-        ("auth-jwt-token", global.auth_jwt_token.is_some()),
-    ] {
-        if given {
-            return Err(Failure::bad_args(format!("--{flag} is not supported yet")));
-        }
-    }
-    Ok(())
-}
-
 fn credentials(global: &Global) -> Result<Option<Credentials>, Failure> {
     let Some(user) = global.user.as_deref().filter(|user| !user.is_empty()) else {
         return Ok(None);
@@ -158,20 +122,23 @@ fn bytes_or(given: Option<i64>, default: usize) -> usize {
 }
 
 impl Session {
-    /// Settles every setting; asks nobody anything yet.
-    pub(crate) fn new(global: Global) -> Result<Self, Failure> {
+    /// Settles every setting; asks nobody anything yet but, with `--discovery-srv`, DNS.
+    pub(crate) async fn new(global: Global) -> Result<Self, Failure> {
         let global = with_environment(global, &|name| std::env::var(name).ok())?;
         warn_of_unknown(std::env::vars());
         if global.debug == Some(true) {
             print_settings(&global);
         }
-        refuse_unsupported(&global)?;
+        if global.auth_jwt_token.is_some() {
+            return Err(Failure::bad_args("--auth-jwt-token is not supported yet"));
+        }
         let format = global.write_out.as_deref().unwrap_or("simple");
         let format = Format::from_name(format)
             .ok_or_else(|| Failure::bad_feature("unsupported output format"))?;
-        let endpoints = global.endpoints.clone().unwrap_or_else(|| vec![ENDPOINT.to_owned()]);
+        let endpoints = secure::endpoints(&global).await?;
         let command_timeout = global.command_timeout.unwrap_or(COMMAND_TIMEOUT);
         let mut config = Config::new(endpoints.clone());
+        config.tls = secure::tls(&global)?;
         config.dial_timeout = global.dial_timeout.unwrap_or(DIAL_TIMEOUT);
         config.call_timeout = Some(command_timeout);
         config.keepalive_time = Some(global.keepalive_time.unwrap_or(KEEPALIVE_TIME));
@@ -230,15 +197,15 @@ impl Session {
 
 async fn connect(config: Config) -> Result<Client, Failure> {
     Client::connect(config).await.map_err(|error| match error.kind() {
-        etcdrs_client::ErrorKind::Config => Failure::bad_args(error.to_string()),
-        _ => Failure::bad_connection(error.to_string()),
+        ErrorKind::Config => Failure::bad_args(error.to_string()),
+        _ => Failure::bad_connection(error.to_string()).after(&error),
     })
 }
 
 /// `--debug`: the settings as environment variables, without the secrets.
 fn print_settings(global: &Global) {
     let duration = |value: Option<Duration>, default| go::format_duration(value.unwrap_or(default));
-    let endpoints = global.endpoints.clone().unwrap_or_else(|| vec![ENDPOINT.to_owned()]);
+    let endpoints = secure::given_endpoints(global);
     for (name, value) in [
         ("CACERT", global.cacert.clone().unwrap_or_default()),
         ("CERT", global.cert.clone().unwrap_or_default()),
@@ -283,13 +250,5 @@ mod tests {
         let global = Global { write_out: Some("json".to_owned()), ..Global::default() };
         let env = |name: &str| (name == "ETCDCTL_WRITE_OUT").then(|| "table".to_owned());
         assert!(with_environment(global, &env).is_err());
-    }
-
-    #[test]
-    fn half_a_certificate_is_refused() {
-        let global = Global { cert: Some("x".to_owned()), ..Global::default() };
-        let failure = refuse_unsupported(&global).unwrap_err();
-        let message = "KeyFile and CertFile must both be present[key: , cert: x]";
-        assert_eq!(failure.message(), message);
     }
 }

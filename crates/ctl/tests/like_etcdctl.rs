@@ -189,6 +189,43 @@ fn wrong_flags_are_refused_alike() {
 }
 
 #[test]
+fn wrong_certificates_are_refused_alike() {
+    let Some(mut pair) = Pair::start() else { return };
+    let key = || rcgen::KeyPair::generate().expect("a key");
+    let (good, other) = (key(), key());
+    let certificate = rcgen::CertificateParams::new([]).expect("no names").self_signed(&good);
+    let certificate = certificate.expect("a certificate").pem();
+    for dir in pair.dirs() {
+        for (name, content) in [
+            ("good.crt", certificate.as_str()),
+            ("good.key", &good.serialize_pem()),
+            ("other.key", &other.serialize_pem()),
+            ("junk", "junk"),
+        ] {
+            fs::write(dir.join(name), content).expect("a file");
+        }
+    }
+    for flags in [
+        "--key {dir}/good.key",
+        "--cert {dir}/good.crt",
+        "--cacert {dir}/nowhere",
+        "--cacert {dir}",
+        "--cert {dir}/nowhere --key {dir}/good.key",
+        "--cert {dir}/good.crt --key {dir}/nowhere",
+        "--cert {dir}/junk --key {dir}/good.key",
+        "--cert {dir}/good.crt --key {dir}/junk",
+        "--cert {dir}/good.key --key {dir}/good.crt",
+        "--cert {dir}/good.crt --key {dir}/good.crt",
+        "--cert {dir}/good.crt --key {dir}/other.key",
+        "--endpoints http://127.0.0.1:1 --cacert {dir}/nowhere",
+        "--endpoints https://127.0.0.1:1 --command-timeout 300ms",
+        "--insecure-transport=false --command-timeout 300ms",
+    ] {
+        check(&mut pair, &[case(&format!("get a {flags}"))]);
+    }
+}
+
+#[test]
 fn transactions() {
     let Some(mut pair) = Pair::start() else { return };
     check(&mut pair, &[case("put t1 x"), case("put t2 y")]);

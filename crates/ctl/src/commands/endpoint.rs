@@ -13,7 +13,7 @@ use crate::print::{Answer, Format, Health};
 use crate::session::Session;
 
 pub(super) async fn run(global: Global, args: EndpointArgs) -> Result<(), Failure> {
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let endpoints = session.all_endpoints(args.cluster).await?;
     match args.command {
         EndpointCommand::Health(_) => health(&session, &endpoints).await,

@@ -20,7 +20,7 @@ const RANGE_DELETE_DELAY: Duration = Duration::from_secs(2);
 
 pub(super) async fn put(global: Global, args: PutArgs) -> Result<(), Failure> {
     let request = put_request(args, read_stdin)?;
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let response = session.client().await?.put(request).await?;
     session.printer.show(&Answer::Put(&response))
 }
@@ -68,7 +68,7 @@ pub(super) fn put_request(
 
 pub(super) async fn get(global: Global, args: GetArgs) -> Result<(), Failure> {
     let (request, stream, values_only) = (get_request(&args)?, args.stream, args.print_value_only);
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let client = session.client().await?;
     let response =
         if stream { client.get_in_pieces(request).await? } else { client.get(request).await? };
@@ -183,7 +183,7 @@ fn bounds(name: &str, min: i64, max: i64) -> Result<(), Failure> {
 
 pub(super) async fn del(global: Global, args: DelArgs) -> Result<(), Failure> {
     let request = del_request(&args)?;
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     warn_of_range(&args).await;
     let response = session.client().await?.delete(request).await?;
     session.printer.show(&Answer::Delete(&response))

@@ -18,7 +18,7 @@ pub(super) async fn run(global: Global, command: LeaseCommand) -> Result<(), Fai
         LeaseCommand::Timetolive(flags) => {
             const USAGE: &str = "lease timetolive command needs lease ID as argument";
             let id = lease_id(&flags.args, USAGE)?;
-            let session = Session::new(global)?;
+            let session = Session::new(global).await?;
             let client = session.patient_client().await?;
             let response =
                 client.lease_time_to_live(id, flags.keys).await.map_err(bad_connection)?;
@@ -26,7 +26,7 @@ pub(super) async fn run(global: Global, command: LeaseCommand) -> Result<(), Fai
             session.printer.show(&answer)
         }
         LeaseCommand::List(_) => {
-            let session = Session::new(global)?;
+            let session = Session::new(global).await?;
             let response =
                 session.patient_client().await?.leases().await.map_err(bad_connection)?;
             session.printer.show(&Answer::Leases(&response))
@@ -51,7 +51,7 @@ async fn grant(global: Global, args: &[OsString]) -> Result<(), Failure> {
     };
     let ttl = go::parse_int(&text(ttl), 10)
         .map_err(|why| Failure::bad_args(format!("bad TTL ({why})")))?;
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let response = session
         .client()
         .await?
@@ -63,7 +63,7 @@ async fn grant(global: Global, args: &[OsString]) -> Result<(), Failure> {
 
 async fn revoke(global: Global, args: &[OsString]) -> Result<(), Failure> {
     let id = lease_id(args, "lease revoke command needs 1 argument")?;
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let response = session
         .client()
         .await?
@@ -75,7 +75,7 @@ async fn revoke(global: Global, args: &[OsString]) -> Result<(), Failure> {
 
 async fn keep_alive(global: Global, flags: KeepAliveArgs) -> Result<(), Failure> {
     let id = lease_id(&flags.args, "lease keep-alive command needs lease ID as argument")?;
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let client = session.patient_client().await?;
     if flags.once {
         let response = client.keep_alive_once(id).await.map_err(bad_connection)?;

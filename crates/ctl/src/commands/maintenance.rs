@@ -28,7 +28,7 @@ pub(super) async fn compaction(global: Global, args: CompactionArgs) -> Result<(
         return Err(Failure::bad_args("compaction command needs 1 argument"));
     };
     let revision = go::parse_int(&text(revision), 10).map_err(Failure::error)?;
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let mut client = session.client().await?;
     if args.physical {
         client = client.with_timeout(None);
@@ -45,7 +45,7 @@ pub(super) async fn alarm(global: Global, command: AlarmCommand) -> Result<(), F
     if !words.args.is_empty() {
         return Err(Failure::bad_args(format!("alarm {name} command accepts no arguments")));
     }
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let client = session.client().await?;
     let raised = client.alarms().await?;
     if matches!(command, AlarmCommand::List(_)) {
@@ -68,7 +68,7 @@ pub(super) async fn alarm(global: Global, command: AlarmCommand) -> Result<(), F
 }
 
 pub(super) async fn defrag(global: Global, args: ClusterArgs) -> Result<(), Failure> {
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let clock = SystemClock::new();
     let mut failed = false;
     for endpoint in session.all_endpoints(args.cluster).await? {
@@ -94,7 +94,7 @@ pub(super) async fn move_leader(global: Global, words: Words) -> Result<(), Fail
         return Err(Failure::bad_args("move-leader command needs 1 argument"));
     };
     let to = go::parse_uint(&text(target), 16).map_err(Failure::bad_args)?;
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     for endpoint in &session.endpoints {
         let client = session.client_at(endpoint).await?;
         let status = client.status().await?;

@@ -14,7 +14,7 @@ pub(super) async fn run(global: Global, command: MemberCommand) -> Result<(), Fa
         MemberCommand::Add(flags) => add(global, &flags).await,
         MemberCommand::Remove(words) => {
             let id = member_id(&words.args)?;
-            let session = Session::new(global)?;
+            let session = Session::new(global).await?;
             let response = session.client().await?.member_remove(id).await?;
             session.printer.show(&Answer::MemberRemove { id, response: &response })
         }
@@ -28,13 +28,13 @@ pub(super) async fn run(global: Global, command: MemberCommand) -> Result<(), Fa
                     return Err(Failure::bad_feature(message));
                 }
             };
-            let session = Session::new(global)?;
+            let session = Session::new(global).await?;
             let response = session.client().await?.member_list(linearizable).await?;
             session.printer.show(&Answer::MemberList(&response))
         }
         MemberCommand::Promote(words) => {
             let id = member_id(&words.args)?;
-            let session = Session::new(global)?;
+            let session = Session::new(global).await?;
             let response = session.client().await?.member_promote(id).await?;
             session.printer.show(&Answer::MemberPromote { id, response: &response })
         }
@@ -70,7 +70,7 @@ async fn add(global: Global, flags: &MemberAddArgs) -> Result<(), Failure> {
         }
     };
     let urls = peer_urls(&flags.peer_urls)?;
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let response = session.client().await?.member_add(urls, flags.learner).await?;
     session.printer.show(&Answer::MemberAdd { name: &name, response: &response })
 }
@@ -78,7 +78,7 @@ async fn add(global: Global, flags: &MemberAddArgs) -> Result<(), Failure> {
 async fn update(global: Global, flags: &MemberUpdateArgs) -> Result<(), Failure> {
     let id = member_id(&flags.args)?;
     let urls = peer_urls(&flags.peer_urls)?;
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let response = session.client().await?.member_update(id, urls).await?;
     session.printer.show(&Answer::MemberUpdate { id, response: &response })
 }

@@ -20,7 +20,7 @@ pub(super) async fn run(global: Global, command: SnapshotCommand) -> Result<(), 
         return Err(Failure::bad_args("snapshot save expects one argument <filename>"));
     };
     let path = PathBuf::from(path);
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let [endpoint] = session.endpoints.as_slice() else {
         return Err(Failure::interrupted(format!(
             "snapshot must be requested to one selected node, not multiple [{}]",

@@ -36,7 +36,7 @@ pub(super) async fn run(global: Global, args: TxnArgs) -> Result<(), Failure> {
     while let Some(line) = read_line()? {
         request.failure.push(op(&line).await?);
     }
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let response = session.patient_client().await?.txn(request).await?;
     session.printer.show(&Answer::Txn(&response))
 }

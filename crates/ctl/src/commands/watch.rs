@@ -41,7 +41,7 @@ pub(super) async fn run(
         return Err(Failure::bad_args(NO_COMMAND));
     }
     let Plan { request, exec } = plan(flags)?;
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let stream = session.watching_client().await?.watch_stream();
     follow(&stream, request, &exec, session.printer).await?;
     Err(Failure::interrupted("watch is canceled by the server"))
@@ -163,7 +163,7 @@ async fn execute(exec: &[OsString], event: &Event, revision: i64) -> Result<(), 
 
 /// `watch -i`: each line starts a watch of its own or asks for progress.
 async fn interactive(global: Global, progress_notify: bool) -> Result<(), Failure> {
-    let session = Session::new(global)?;
+    let session = Session::new(global).await?;
     let stream = session.watching_client().await?.watch_stream();
     let mut lines = stdin_lines();
     let (fail, mut failed) = mpsc::channel::<Failure>(1);
