@@ -1,0 +1,183 @@
+//! Damage, silence and full queues: each is noticed, and disturbs nobody else.
+
+mod common;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::raw::{self, GOOD, Proxy, fake_peer, frame, stream_answer};
+use common::{Member, connected, numbered, numbers};
+use etcdrs_rafthttp_transport::{Config, Lane, SendError};
+use etcdrs_types::MemberId;
+
+const FAKE: MemberId = MemberId(0xf);
+
+fn quick(config: &mut Config) {
+    config.read_timeout = Duration::from_millis(300);
+    config.write_timeout = Duration::from_millis(300);
+}
+
+/// Adds a peer that is nobody but a port.
+fn add_port(member: &Member, port: u16) {
+    member.transport.add_peer(FAKE, &[format!("http://127.0.0.1:{port}")]).unwrap();
+}
+
+/// Two links work, a third peer sends what is not frames: only its connection is cut.
+#[tokio::test]
+async fn garbage_in_a_stream_cuts_it_and_nothing_else() {
+    let members = connected(&[0xa, 0xb]).await;
+    let (one, two) = (&members[0], &members[1]);
+    let good = frame(1, b"the last good message");
+    let bad = [good, b"these bytes are no frame at all".to_vec()].concat();
+    let (port, mut asked) = fake_peer(stream_answer(&bad)).await;
+    add_port(one, port);
+    asked.wait_for(|asked| *asked >= 8).await.unwrap();
+    one.recorder.until("damage", |seen| seen.damaged >= 4).await;
+    one.send(two.id, Lane::Append, numbered(Lane::Append, 0)).await;
+    two.recorder.until("the message", |seen| !seen.messages.is_empty()).await;
+    let seen = one.recorder.seen.borrow();
+    assert!(seen.messages.iter().all(|(from, m)| *from == FAKE && m == "the last good message"));
+    assert_eq!(seen.links, [(two.id, true)]);
+}
+
+/// One byte is damaged on the way, at many places: no damaged message comes through, and the
+/// stream heals.
+#[tokio::test]
+async fn a_flipped_byte_is_never_delivered() {
+    let (one, two) = (Member::start(0xa).await, Member::start(0xb).await);
+    let proxy = Proxy::start(one.port).await;
+    one.add(&two);
+    two.add_at(&one, &proxy.url);
+    one.until_up(two.id).await;
+    let mut number = 0;
+    for damage_after in [0, 1, 5, 9, 11, 12, 13, 100, 1000, 5000, 30_000] {
+        proxy.damage_after.store(damage_after, Ordering::SeqCst);
+        // Heartbeats and probes pass as well; enough is sent to reach the damage in any case.
+        while proxy.damage_after.load(Ordering::SeqCst) != u64::MAX {
+            one.send(two.id, Lane::Append, numbered(Lane::Append, number)).await;
+            number += 1;
+            tokio::task::yield_now().await;
+        }
+        // It heals: something sent later arrives.
+        let mark = number;
+        loop {
+            one.send(two.id, Lane::Append, numbered(Lane::Append, number)).await;
+            number += 1;
+            let arrived = two.recorder.until("a later message", |seen| {
+                numbers(seen, one.id, Lane::Append).last().is_some_and(|last| *last >= mark)
+            });
+            if tokio::time::timeout(Duration::from_millis(200), arrived).await.is_ok() {
+                break;
+            }
+        }
+    }
+    let came = numbers(&two.recorder.seen.borrow(), one.id, Lane::Append);
+    assert!(came.is_sorted_by(|a, b| a < b), "in order, each once");
+    assert!(two.recorder.seen.borrow().damaged > 0);
+}
+
+/// T24: a peer that takes its streams but does not read: the queue fills, messages are dropped and
+/// counted, and the connection is found dead.
+#[tokio::test]
+async fn t24_a_stalled_reader_fills_its_queue_and_is_cut() {
+    let one = Member::start_with(0xa, quick).await;
+    let two = Member::start_with(0xb, quick).await;
+    one.add(&two);
+    two.add(&one);
+    one.until_up(two.id).await;
+    one.transport.add_peer(MemberId(0xb0b), &["http://127.0.0.1:1".to_owned()]).unwrap();
+    let headers = raw::good_but(&[("X-Server-From", "b0b")]);
+    let append = raw::open(one.port, "GET", "/raft/stream/msgapp/b0b", &headers, b"").await;
+    let control = raw::open(one.port, "GET", "/raft/stream/message/b0b", &headers, b"").await;
+    one.until_up(MemberId(0xb0b)).await;
+    let large = Bytes::from(vec![0; 1 << 20]);
+    let error = loop {
+        if let Err(error) = one.transport.send(MemberId(0xb0b), Lane::Append, large.clone()) {
+            break error;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(error, SendError::Full);
+    let status = one.transport.peers().into_iter().find(|peer| peer.id.0 == 0xb0b).unwrap();
+    assert!(status.dropped >= 1 && status.queued_bytes > 0);
+    one.recorder.until("the link is dead", |seen| !seen.is_up(MemberId(0xb0b))).await;
+    // The other peer noticed nothing.
+    one.send(two.id, Lane::Append, numbered(Lane::Append, 0)).await;
+    two.recorder.until("the message", |seen| !seen.messages.is_empty()).await;
+    assert!(one.recorder.seen.borrow().is_up(two.id));
+    drop((append, control));
+}
+
+/// T04: a stream that opens and then brings nothing is given up and opened again.
+#[tokio::test]
+async fn t04_a_silent_stream_is_found_dead() {
+    let one = Member::start_with(0xa, quick).await;
+    let (port, mut asked) = fake_peer(stream_answer(&frame(0, b""))).await;
+    add_port(&one, port);
+    asked.wait_for(|asked| *asked >= 8).await.unwrap();
+}
+
+/// A peer that takes connections and never answers costs a time-out, not a task for ever.
+#[tokio::test]
+async fn a_mute_peer_makes_the_link_inactive() {
+    let one = Member::start_with(0xa, quick).await;
+    let (port, mut asked) = fake_peer(Vec::new()).await;
+    add_port(&one, port);
+    one.transport.send(FAKE, Lane::Append, Bytes::from_static(b"message")).unwrap();
+    asked.wait_for(|asked| *asked >= 4).await.unwrap();
+    while one.transport.send(FAKE, Lane::Append, Bytes::new()) != Err(SendError::Inactive) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(one.transport.active_since(FAKE), None);
+    let status = &one.transport.peers()[0];
+    assert!(status.dropped >= 1);
+}
+
+/// T27: a newer stream takes the place of an older one, and the link stays up.
+#[tokio::test]
+async fn t27_a_newer_stream_replaces_the_older() {
+    use tokio::io::AsyncReadExt as _;
+    let one = Member::start(0xa).await;
+    one.transport.add_peer(MemberId(0xb), &["http://127.0.0.1:1".to_owned()]).unwrap();
+    let mut older = raw::open(one.port, "GET", "/raft/stream/message/b", GOOD, b"").await;
+    let _append = raw::open(one.port, "GET", "/raft/stream/msgapp/b", GOOD, b"").await;
+    one.until_up(MemberId(0xb)).await;
+    let _newer = raw::open(one.port, "GET", "/raft/stream/message/b", GOOD, b"").await;
+    let mut all = Vec::new();
+    older.read_to_end(&mut all).await.unwrap();
+    assert!(all.ends_with(b"0\r\n\r\n"), "the older stream was ended in good order");
+    assert_eq!(one.recorder.seen.borrow().links, [(MemberId(0xb), true)]);
+}
+
+/// T07: the same over unix sockets.
+#[tokio::test]
+async fn t07_unix_sockets_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("peer");
+    let one = Member::start(0xa).await;
+    let router = one.transport.router(std::sync::Arc::new(common::api::Fake));
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let listener = etcdrs_rafthttp_transport::Listener::Unix(listener);
+    let (_stop, stopping) = tokio::sync::watch::channel(false);
+    tokio::spawn(etcdrs_rafthttp_transport::serve(
+        listener,
+        router,
+        None,
+        etcdrs_rafthttp_transport::Limits::default(),
+        stopping,
+    ));
+    let two = Member::start(0xb).await;
+    one.add(&two);
+    two.add_at(&one, &format!("unix://{}", path.display()));
+    one.until_up(two.id).await;
+    one.send(two.id, Lane::Append, numbered(Lane::Append, 0)).await;
+    two.recorder.until("the message", |seen| seen.messages.len() == 1).await;
+    // TLS needs a connector from outside.
+    let https = "https://127.0.0.1:1".to_owned();
+    one.transport.add_peer(FAKE, &[https]).unwrap();
+    one.transport.send(FAKE, Lane::Append, Bytes::new()).unwrap();
+    while one.transport.send(FAKE, Lane::Append, Bytes::new()) != Err(SendError::Inactive) {
+        tokio::task::yield_now().await;
+    }
+}
