@@ -3,6 +3,8 @@
 use etcdrs_types::MemberId;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::member_id;
+
 /// A member. An empty `name` means that it has not started yet (MB-02).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberRecord {
@@ -48,6 +50,15 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl MemberRecord {
+    /// A member that is to be added to a running cluster now, `unix_seconds`. The token of the
+    /// cluster is no part of its id, the time is (MB-01).
+    #[must_use]
+    pub fn added(mut peer_urls: Vec<String>, is_learner: bool, unix_seconds: u64) -> Self {
+        peer_urls.sort();
+        let id = member_id(&peer_urls, "", Some(unix_seconds));
+        Self { id, peer_urls, is_learner, ..Self::default() }
+    }
+
     /// The row's value.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
@@ -102,6 +113,15 @@ mod tests {
         let started = r#"{"id":10276657743932975437,"peerURLs":["http://localhost:2380"],"isLearner":true,"name":"default","clientURLs":["http://localhost:2379"]}"#;
         assert_eq!(String::from_utf8(member.to_json()).unwrap(), started);
         assert_eq!(MemberRecord::from_json(started.as_bytes()).unwrap(), member);
+    }
+
+    /// What etcd 3.5.1 wrote into its log for a `member add --learner` in that second.
+    #[test]
+    fn t_mb_01_an_added_member_is_salted_with_the_time() {
+        let urls = ["http://10.9.9.9:2380", "http://10.9.9.9:12380"].map(str::to_owned);
+        let member = MemberRecord::added(urls.to_vec(), true, 1_795_193_437);
+        let json = r#"{"id":11500858316546347887,"peerURLs":["http://10.9.9.9:12380","http://10.9.9.9:2380"],"isLearner":true}"#;
+        assert_eq!(String::from_utf8(member.to_json()).unwrap(), json);
     }
 
     #[test]

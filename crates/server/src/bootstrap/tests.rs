@@ -106,7 +106,12 @@ async fn start(
     dns: &FakeDns,
 ) -> Result<Bootstrap, BootstrapError> {
     let network = Network { peers, resolver: dns, registry: &NoRegistry, patience: PATIENCE };
-    run(config, VERSION, disk, &network).await
+    is_send(run(config, VERSION, disk, &network)).await
+}
+
+/// A server may be started on a runtime of several threads.
+fn is_send<F: Future + Send>(start: F) -> F {
+    start
 }
 
 fn config(name: &str, advertised: &str, initial: &str, state: &str) -> Config {

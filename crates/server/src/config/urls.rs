@@ -65,6 +65,20 @@ impl Url {
         Ok(urls)
     }
 
+    /// Reads the URLs of a request: one at least, sorted (MB-02).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`], and a text if there are none.
+    pub fn parse_some(texts: &[String]) -> Result<Vec<Self>, String> {
+        if texts.is_empty() {
+            return Err("no valid URLs given".into());
+        }
+        let mut urls = texts.iter().map(|text| Self::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        urls.sort();
+        Ok(urls)
+    }
+
     /// `host:port`, as a listener takes it; the path of a unix socket. An empty host listens on
     /// all addresses.
     #[must_use]
@@ -210,6 +224,19 @@ mod tests {
             assert_eq!((url.host(), url.port()), ("", 0));
         }
         assert_eq!(Url::parse("unix:///a/b").expect("url").address(), "/a/b");
+    }
+
+    #[test]
+    fn t_mb_02_urls_of_requests() {
+        let parse = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+            Url::parse_some(&texts).map(|urls| urls.len())
+        };
+        assert_eq!(parse(&["http://h:1", "https://h:1", "unix://a", "unixs://a"]), Ok(4));
+        assert_eq!(parse(&[]), Err("no valid URLs given".into()));
+        for bad in ["", "http://h", "http://h:1/", "ftp://h:1"] {
+            assert!(parse(&["http://h:1", bad]).is_err(), "{bad}");
+        }
     }
 
     #[test]
