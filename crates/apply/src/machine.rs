@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use etcdrs_backend::{Backend, Bucket};
 use etcdrs_lease::Lessor;
-use etcdrs_membership::{ChangeRequest, Cluster};
+use etcdrs_membership::{Change, ChangeRequest, Cluster};
 use etcdrs_mvcc::watch::Hub;
 use etcdrs_mvcc::{CompactError, Reader, Store, WriteBatch};
 use etcdrs_proto::etcdserverpb as pb;
-use etcdrs_types::{LeaseId, LogIndex, Term};
+use etcdrs_types::{LeaseId, LogIndex, MemberId, Term};
 use parking_lot::{Mutex, RwLock};
 use prost::Message as _;
 
@@ -62,6 +62,8 @@ pub enum Payload {
         /// What it does to the members' records: an encoded
         /// [`ChangeRequest`](etcdrs_membership::ChangeRequest), or nothing.
         change: Bytes,
+        /// If an operator forced it: the only members from now on.
+        only: Option<Vec<MemberId>>,
     },
 }
 
@@ -258,8 +260,11 @@ impl Step<'_, '_> {
     fn run(&mut self, compacted: &mut Option<i64>) -> Result<Result<Answer, Refusal>, ApplyError> {
         match &self.entry.payload {
             Payload::Blank => Ok(Ok(Answer::Empty)),
-            Payload::Membership { record, change } => {
+            Payload::Membership { record, change, only } => {
                 self.batch.backend_batch().put(Bucket::Meta, META_MEMBERSHIP, record);
+                if let Some(only) = only {
+                    self.keep_only(only);
+                }
                 self.members(change)
             }
             Payload::Request(bytes) => {
@@ -284,10 +289,24 @@ impl Step<'_, '_> {
         let request = ChangeRequest::decode(change)
             .map_err(|source| ApplyError::Change { index: self.entry.index, source })?;
         let rows = self.batch.backend_batch();
-        if let Err(refused) = self.shared.cluster.write().apply(rows, &request.change) {
+        let mut cluster = self.shared.cluster.write();
+        if let Change::Remove(id) = request.change {
+            // A member that joined later never knew it; its id is gone for ever all the same.
+            cluster.remove(rows, id);
+        } else if let Err(refused) = cluster.apply(rows, &request.change) {
             tracing::error!(%refused, index = %self.entry.index, "a membership change breaks a rule");
         }
         Ok(Ok(Answer::Empty))
+    }
+
+    fn keep_only(&mut self, only: &[MemberId]) {
+        let rows = self.batch.backend_batch();
+        let mut cluster = self.shared.cluster.write();
+        for id in cluster.member_ids() {
+            if !only.contains(&id) {
+                cluster.remove(rows, id);
+            }
+        }
     }
 
     fn request(

@@ -1,7 +1,8 @@
 //! Settings, and RocksDB's options made of them (engine.md §4.4).
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompactionStyle, DBCompressionType, LogLevel, MemtableFactory, WriteBufferManager,
+    BlockBasedOptions, Cache, DBCompactionStyle, DBCompressionType, LogLevel, MemtableFactory,
+    WriteBufferManager,
 };
 
 use crate::Bucket;

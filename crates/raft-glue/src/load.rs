@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use etcdrs_apply as apply;
 use etcdrs_platform::Fs;
 use etcdrs_snap as snap;
+use etcdrs_types::{LogIndex, MemberId, Term};
 use etcdrs_wal as wal;
 use prost::Message as _;
 
@@ -85,7 +86,41 @@ pub(crate) fn load<F: Fs>(
     if applied.0 < purged.index {
         return Err(StartError::DatabaseBehind { applied: applied.0, purged: purged.index });
     }
-    let found = Found { purged, entries, hard_state: content.hard_state };
+    let mut found = Found { purged, entries, hard_state: content.hard_state };
     let writer = wal::Writer::spawn(opened.wal).map_err(StartError::Thread)?;
+    if config.force_new {
+        force_new(&mut found, &writer, content.metadata.node_id)?;
+    }
     Ok(Loaded { writer, found, metadata: content.metadata, machine, membership, store })
+}
+
+/// Makes this member the only one, whatever the others may think: what is not known to be
+/// committed goes, and an entry behind it says who is left. Durable before anything is served.
+fn force_new(found: &mut Found, writer: &wal::Writer, member: MemberId) -> Result<(), StartError> {
+    let commit = found.hard_state.commit.0.max(found.purged.index);
+    found.entries.retain(|entry| entry.log_id.index <= commit);
+    let last = found.entries.back().map_or(found.purged, |entry| entry.log_id);
+    // The term of a vote is at least that of the last entry, and no other member has an entry of
+    // this term here: it would be this one that led.
+    let term = found.hard_state.vote.term.0.max(types::term_of(&last)) + 1;
+    let record = MembershipRecord::seed([member.0].into_iter());
+    let entry = types::forced(types::log_id(term, last.index + 1), &record);
+    let vote = wal::Vote { term: Term(term), member, committed: false };
+    let commit = LogIndex(entry.log_id.index);
+    let batch = wal::Batch {
+        vote: Some(vote),
+        entries: vec![types::to_wal(&entry)],
+        commit: Some(commit),
+        mark: None,
+    };
+    let (done, written) = std::sync::mpsc::channel();
+    writer.submit(batch, move |result| {
+        // Whoever waits is below.
+        let _ = done.send(result);
+    });
+    let result = written.recv().map_err(|_| StartError::Entry("the log's writer ended".into()))?;
+    result.map_err(|error| StartError::Entry(error.to_string()))?;
+    found.entries.push_back(entry);
+    found.hard_state = wal::HardState { vote, commit };
+    Ok(())
 }

@@ -116,7 +116,7 @@ async fn change<F: Fs>(
     request: Bytes,
 ) -> Result<Committed, ChangeError> {
     let proposed = membership.raft()?;
-    let payload = Payload::Change { membership: proposed.clone(), request };
+    let payload = Payload::Change { membership: proposed.clone(), request, forced: false };
     let observed = Some(types::log_id(term.0, index.0));
     let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: observed };
     match raft.append_membership(proposed, payload, [unchanged]).await {

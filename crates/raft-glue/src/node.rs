@@ -43,6 +43,9 @@ pub struct Config {
     pub cluster: ClusterId,
     /// The voters of a cluster that starts for the first time. Ignored when the log exists.
     pub voters: Vec<MemberId>,
+    /// Make this member the only one of its cluster, when the others are lost for ever. Only where
+    /// there is a log.
+    pub force_new: bool,
     /// Directory of the write-ahead log.
     pub wal_dir: PathBuf,
     /// Directory of the `.snap` files.
@@ -98,8 +101,8 @@ impl<F: Fs> Node<F> {
         let lease = Duration::from_millis(settings.election_timeout_max);
         let member = loaded.metadata.node_id;
         let cluster = loaded.metadata.cluster_id;
-        let sole = loaded.membership.voters().eq([member.0]);
-        let peers = Peers::new(Arc::clone(&transport));
+        let sole = config.force_new || loaded.membership.voters().eq([member.0]);
+        let peers = Peers::new(transport);
         let contact = Arc::new(Contact::new(lease));
         let forwarded = Forwarded::new(OsRandom.next_u64());
         let databases = DbDirs::new(OsFs, &config.snap_dir);
@@ -132,7 +135,6 @@ impl<F: Fs> Node<F> {
             membership: membership_tx,
             term: Arc::clone(&term),
             fatal: fatal_tx,
-            transport,
         };
         let rounds = Rounds {
             raft: raft.clone(),

@@ -40,10 +40,6 @@ pub trait Transport: Send + Sync + 'static {
         head: Bytes,
         chunks: Chunks,
     ) -> Pin<Box<dyn Future<Output = Result<Bytes, SnapshotUnsent>> + Send>>;
-
-    /// The members of the newest membership, applied or not, whenever it changes: whom to keep
-    /// links to.
-    fn members_changed(&self, members: &[MemberId]);
 }
 
 /// A database on its way.
@@ -91,8 +87,6 @@ impl Transport for NoPeers {
     ) -> Pin<Box<dyn Future<Output = Result<Bytes, SnapshotUnsent>> + Send>> {
         Box::pin(std::future::ready(Err(SnapshotUnsent(format!("no transport to {to}")))))
     }
-
-    fn members_changed(&self, _: &[MemberId]) {}
 }
 
 /// Calls to peers. Cloneable.

@@ -134,9 +134,14 @@ fn payload(entry: &crate::types::Entry) -> apply::Payload {
     match entry.payload.clone() {
         Payload::Blank => apply::Payload::Blank,
         Payload::Request(proposal) => apply::Payload::Request(proposal.0),
-        Payload::Change { membership, request } => {
-            let record = MembershipRecord::of(&membership, Some(entry.log_id)).encode_to_vec();
-            apply::Payload::Membership { record: record.into(), change: request }
+        Payload::Change { membership, request, forced } => {
+            let record = MembershipRecord::of(&membership, Some(entry.log_id));
+            let only = forced.then(|| record.members().collect());
+            apply::Payload::Membership {
+                record: record.encode_to_vec().into(),
+                change: request,
+                only,
+            }
         }
     }
 }

@@ -34,7 +34,12 @@ pub(crate) enum Payload {
     Request(Proposal),
     /// A new membership, and with it what the change does to the records of the members: an
     /// encoded request, or nothing.
-    Change { membership: Membership, request: Bytes },
+    Change {
+        membership: Membership,
+        request: Bytes,
+        /// Decided by the operator of a member that lost the others, not by the cluster.
+        forced: bool,
+    },
 }
 
 impl fmt::Display for Payload {
@@ -66,7 +71,7 @@ impl RaftPayload for Payload {
             Self::Blank => Bytes::new(),
             Self::Request(Proposal(request)) | Self::Change { request, .. } => request,
         };
-        Self::Change { membership, request }
+        Self::Change { membership, request, forced: false }
     }
 
     fn get_membership(&self) -> Option<Membership> {
@@ -139,6 +144,8 @@ pub(crate) struct MembershipRecord {
     /// What the change does to the records of the members; absent in the database.
     #[prost(bytes = "bytes", tag = "5")]
     pub(crate) request: Bytes,
+    #[prost(bool, tag = "6")]
+    pub(crate) forced: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -159,6 +166,7 @@ impl MembershipRecord {
             index: at.map_or(0, |id| id.index),
             term: at.map_or(0, |id| term_of(&id)),
             request: Bytes::new(),
+            forced: false,
         }
     }
 
@@ -186,6 +194,11 @@ impl MembershipRecord {
         Ok(StoredMembership::new(Some(log_id(self.term, self.index)), self.membership()?))
     }
 
+    /// Voters and learners.
+    pub(crate) fn members(&self) -> impl Iterator<Item = MemberId> {
+        self.members.iter().copied().map(MemberId)
+    }
+
     pub(crate) fn voters(&self) -> impl Iterator<Item = u64> {
         self.configs.iter().flat_map(|set| set.voters.iter().copied())
     }
@@ -202,8 +215,9 @@ pub(crate) fn to_wal(entry: &Entry) -> wal::Entry {
     let (kind, data) = match entry.payload.clone() {
         Payload::Blank => (wal::EntryKind::Normal, None),
         Payload::Request(Proposal(bytes)) => (wal::EntryKind::Normal, Some(bytes)),
-        Payload::Change { membership, request } => {
-            let record = MembershipRecord { request, ..MembershipRecord::of(&membership, None) };
+        Payload::Change { membership, request, forced } => {
+            let record = MembershipRecord::of(&membership, None);
+            let record = MembershipRecord { request, forced, ..record };
             (wal::EntryKind::ConfChangeV2, Some(record.encode_to_vec().into()))
         }
     };
@@ -228,10 +242,17 @@ pub(crate) fn from_wal(entry: wal::Entry) -> Result<Entry, String> {
         (_, data) => {
             let record = MembershipRecord::decode(data.unwrap_or_default())
                 .map_err(|error| format!("entry {}: membership: {error}", entry.index))?;
-            Payload::Change { membership: record.membership()?, request: record.request }
+            let membership = record.membership()?;
+            Payload::Change { membership, request: record.request, forced: record.forced }
         }
     };
     Ok(Entry::new(id, payload))
+}
+
+/// An entry by which an operator makes `record` the membership.
+pub(crate) fn forced(id: LogId, record: &MembershipRecord) -> Entry {
+    let membership = record.membership().unwrap_or_default();
+    Entry::new(id, Payload::Change { membership, request: Bytes::new(), forced: true })
 }
 
 /// A vote as the log keeps it.

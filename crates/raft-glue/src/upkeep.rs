@@ -17,7 +17,6 @@ use crate::handle::Status;
 use crate::log_store::LogStore;
 use crate::members::Membership;
 use crate::node::Config;
-use crate::peers::Transport;
 use crate::state_machine::StateMachine;
 use crate::types::TypeConfig;
 
@@ -32,7 +31,6 @@ pub(crate) struct Tell {
     pub(crate) membership: watch::Sender<Arc<Membership>>,
     pub(crate) term: Arc<AtomicU64>,
     pub(crate) fatal: watch::Sender<Option<String>>,
-    pub(crate) transport: Arc<dyn Transport>,
 }
 
 /// Follows openraft and tells what others may know.
@@ -66,7 +64,8 @@ pub(crate) async fn follow<F: Fs>(
             let at = *seen.membership_config.log_id();
             if members_at != Some(at) {
                 members_at = Some(at);
-                tell.members(Membership::of(&seen.membership_config));
+                let newest = Membership::of(&seen.membership_config);
+                tell.membership.send_replace(Arc::new(newest));
             }
             (now, seen.running_state.clone())
         };
@@ -81,14 +80,6 @@ pub(crate) async fn follow<F: Fs>(
             tell.fatal.send_replace(Some("raft ended without a word".into()));
             return;
         }
-    }
-}
-
-impl Tell {
-    fn members(&self, newest: Membership) {
-        let members: Vec<MemberId> = newest.members().collect();
-        self.membership.send_replace(Arc::new(newest));
-        self.transport.members_changed(&members);
     }
 }
 

@@ -97,8 +97,6 @@ impl Transport for Wire {
             answer.map_err(|error| SnapshotUnsent(error.to_string()))
         })
     }
-
-    fn members_changed(&self, _: &[MemberId]) {}
 }
 
 struct Member {
@@ -118,6 +116,7 @@ fn config(dir: &Path, member: MemberId, voters: &[MemberId]) -> Config {
         member,
         cluster: ClusterId(9),
         voters: voters.to_vec(),
+        force_new: false,
         wal_dir: dir.join("wal"),
         snap_dir: dir.join("snap"),
         heartbeat: Duration::from_millis(50),

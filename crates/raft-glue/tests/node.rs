@@ -17,6 +17,7 @@ fn config(dir: &Path) -> Config {
         member: MemberId(7),
         cluster: ClusterId(9),
         voters: vec![MemberId(7)],
+        force_new: false,
         wal_dir: dir.join("wal"),
         snap_dir: dir.join("snap"),
         heartbeat: Duration::from_millis(100),

@@ -49,7 +49,7 @@ mod writer;
 pub use crate::error::{CreateError, Damage, OpenError, WriteError, WriteFailed};
 pub use crate::options::{NoObserver, Observer, Options, Prepare, StartAt};
 pub use crate::purge::purge;
-pub use crate::reader::{Summary, read_entries, read_only, verify};
+pub use crate::reader::{Summary, metadata, read_entries, read_only, verify};
 pub use crate::replay::Replayed;
 pub use crate::types::{Batch, Entry, EntryKind, HardState, Metadata, SnapshotMark, Vote};
 pub use crate::wal::{Opened, Repaired, Wal};

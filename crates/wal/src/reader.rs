@@ -259,6 +259,32 @@ pub fn read_only<F: Fs>(fs: &F, dir: &Path, start: &StartAt) -> Result<Replayed,
     read.replay.finish()
 }
 
+/// Whose log it is, by the head of the newest segment in `dir`. Changes and locks nothing, and
+/// checks nothing else.
+///
+/// # Errors
+///
+/// If there is no segment, or its head cannot be read.
+pub fn metadata<F: Fs>(fs: &F, dir: &Path) -> Result<Metadata, OpenError> {
+    let names = segment::list(fs, dir)?;
+    let Some(name) = names.last() else { return Err(OpenError::NotFound) };
+    let path = name.path(dir);
+    let io = |source| OpenError::Io { path: path.clone(), source };
+    let mut scanner = Scanner::new(fs.open(&path, Open::Read).map_err(io)?).map_err(io)?;
+    loop {
+        let offset = scanner.offset();
+        let corrupt = |damage| OpenError::Corrupt { path: path.clone(), offset, damage };
+        let Step::Record(bytes) = scanner.step().map_err(io)? else {
+            return Err(corrupt(Damage::Head));
+        };
+        let record = Record::decode(bytes).map_err(corrupt)?;
+        let content = Content::decode(record.kind, record.data.unwrap_or_default());
+        if let Content::Metadata(metadata) = content.map_err(corrupt)? {
+            return Ok(metadata);
+        }
+    }
+}
+
 /// What [`verify`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
