@@ -228,7 +228,7 @@ impl<P: PeerInfo, R: Resolver, D> Network<'_, P, R, D> {
         if check_same(a, b, &unknown).is_ok() {
             return unknown;
         }
-        resolve::all(self.resolver, a.iter().chain(b), self.patience).await
+        resolve::all(self.resolver, a.iter().chain(b).collect(), self.patience).await
     }
 
     /// The same for the members that run and those of the flags.
@@ -241,7 +241,7 @@ impl<P: PeerInfo, R: Resolver, D> Network<'_, P, R, D> {
         if remote.iter().all(listed) {
             return unknown;
         }
-        let urls = remote.iter().chain(initial.members.values()).flatten();
+        let urls = remote.iter().chain(initial.members.values()).flatten().collect();
         resolve::all(self.resolver, urls, self.patience).await
     }
 

@@ -52,11 +52,11 @@ fn has_name(url: &Url) -> bool {
 /// Asks for the addresses of all hosts that are names, each until it is known or patience ends.
 pub(super) async fn all(
     resolver: &impl Resolver,
-    urls: impl Iterator<Item = &Url>,
+    urls: BTreeSet<&Url>,
     patience: Patience,
 ) -> Addresses {
-    let names: BTreeSet<&Url> = urls.filter(|url| has_name(url)).collect();
-    let asked = names.into_iter().map(|url| async move {
+    let names = urls.into_iter().filter(|url| has_name(url));
+    let asked = names.map(|url| async move {
         let mut last = Err(format!("lookup {}: no time was left", url.host()));
         let attempts = async {
             loop {
