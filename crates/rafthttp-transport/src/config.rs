@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcdrs_platform::{Clock, SystemClock};
+use etcdrs_platform::{Clock, OsRandom, Random, SystemClock};
 use etcdrs_types::{ClusterId, MemberId};
 
 use crate::connect::Connect;
@@ -63,6 +63,8 @@ pub struct Config {
     pub connector: Arc<dyn Connect>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Chance: tells runs of this member apart.
+    pub random: Arc<dyn Random>,
     /// Gets the numbers for metrics.
     pub observer: Arc<dyn Observer>,
 }
@@ -86,6 +88,7 @@ impl Config {
             snapshot_bytes_per_second: None,
             connector,
             clock: Arc::new(SystemClock::new()),
+            random: Arc::new(OsRandom),
             observer: Arc::new(Unobserved),
         }
     }

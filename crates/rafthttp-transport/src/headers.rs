@@ -18,6 +18,10 @@ pub(crate) const PEER_URLS: &str = "x-peerurls";
 /// Names the layout of our frames. A Go member does not send it and could not read them.
 pub(crate) const FORMAT: &str = "x-etcdrs-format";
 pub(crate) const FORMAT_NOW: &str = "1";
+/// Place of a stream or `POST` in the order of its lane.
+pub(crate) const PLACE: &str = "x-etcdrs-place";
+/// Lane of a `POST`.
+pub(crate) const LANE: &str = "x-etcdrs-lane";
 
 pub(crate) const INCOMPATIBLE_VERSION: &str = "incompatible version";
 pub(crate) const CLUSTER_ID_MISMATCH: &str = "cluster ID mismatch";

@@ -9,15 +9,19 @@ use axum::response::Response;
 use axum::routing::any;
 use bytes::Bytes;
 use etcdrs_types::MemberId;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
 use crate::api::{self, PeerApi};
 use crate::frame::{Decoder, Kind, PAYLOAD_BYTES_MAX};
 use crate::handler::SnapshotRefused;
-use crate::headers::{self, FORMAT, FORMAT_NOW, INCOMPATIBLE_VERSION, RAFT_TO, SERVER_FROM};
+use crate::headers::{
+    self, FORMAT, FORMAT_NOW, INCOMPATIBLE_VERSION, LANE, PLACE, RAFT_TO, SERVER_FROM,
+};
 use crate::lane::{Lane, StreamBody};
+use crate::order::Place;
+use crate::peer::Peer;
 use crate::probe::{self, Health};
 use crate::snapshot::{self, SnapshotBody, SnapshotReadError};
 use crate::transport::Transport;
@@ -48,7 +52,13 @@ async fn probing(State(transport): State<Transport>) -> Response {
 
 async fn stream(State(transport): State<Transport>, request: Request) -> Response {
     let mut response = match open_stream(&transport, &request) {
-        Ok(body) => Response::new(Body::new(body)),
+        Ok(body) => {
+            let place = HeaderValue::from_str(&body.place().to_string());
+            let mut response = Response::new(Body::new(body));
+            let place = place.expect("hex digits and dots are a header value");
+            response.headers_mut().insert(PLACE, place);
+            response
+        }
         Err(refusal) => refusal,
     };
     transport.context().identity.mark_stream(response.headers_mut());
@@ -66,8 +76,7 @@ fn open_stream(transport: &Transport, request: &Request) -> Result<StreamBody, R
     context.identity.check(headers).map_err(precondition)?;
     let path = request.uri().path().strip_prefix(STREAM_PREFIX).unwrap_or_default();
     let (lane, from) = path.rsplit_once('/').unwrap_or((path, ""));
-    let lane = Lane::ALL.into_iter().find(|known| known.path() == lane);
-    let lane = lane.ok_or_else(|| missing("invalid path"))?;
+    let lane = Lane::from_path(lane).ok_or_else(|| missing("invalid path"))?;
     let from = headers::parse_member(from).ok_or_else(|| missing("invalid from"))?;
     if context.handler.is_removed(from) {
         const REASON: &str = "rejected stream from remote peer because it was removed";
@@ -112,6 +121,7 @@ async fn take_messages(transport: &Transport, request: Request) -> Result<(), Re
         context.config.observer.receive_failed(from.unwrap_or_default());
         reply::text(StatusCode::BAD_REQUEST, text)
     };
+    let order = from.and_then(|from| order_of(transport, from, request.headers()));
     let mut body = request.into_body();
     let mut decoder = Decoder::new(PAYLOAD_BYTES_MAX);
     let mut batch = Vec::new();
@@ -135,7 +145,17 @@ async fn take_messages(transport: &Transport, request: Request) -> Result<(), Re
         }
         if !batch.is_empty() {
             context.config.observer.received(from, bytes);
-            context.handler.receive(from, &mut batch);
+            let mut deliver = || context.handler.receive(from, &mut batch);
+            let delivered = match &order {
+                Some((peer, lane, place)) => peer.gate(*lane).pass(*place, deliver),
+                None => {
+                    deliver();
+                    true
+                }
+            };
+            if !delivered {
+                return Err(reply::text(StatusCode::CONFLICT, "superseded"));
+            }
             batch.clear();
         }
     }
@@ -143,6 +163,17 @@ async fn take_messages(transport: &Transport, request: Request) -> Result<(), Re
         return Err(bad(MALFORMED));
     }
     Ok(())
+}
+
+/// The sender, and where in its order a `POST` belongs. Without one it is taken as it comes.
+fn order_of(
+    transport: &Transport,
+    from: MemberId,
+    headers: &HeaderMap,
+) -> Option<(Arc<Peer>, Lane, Place)> {
+    let lane = Lane::from_path(reply::header_text(headers, LANE)?)?;
+    let place = reply::header_text(headers, PLACE)?.parse().ok()?;
+    Some((transport.peer(from)?, lane, place))
 }
 
 /// The checks that messages and snapshots share. The sender is absent if it does not say who it

@@ -15,6 +15,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::config::{GATHER_BYTES, POST_QUEUE_MESSAGES};
 use crate::frame::{Encoder, HEADER_BYTES, Kind};
+use crate::order::Place;
 use crate::peer::Peer;
 
 /// What a message is, so that a long one does not hold up a short one.
@@ -27,6 +28,11 @@ pub enum Lane {
 }
 
 impl Lane {
+    /// The lane with this path.
+    pub(crate) fn from_path(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| lane.path() == path)
+    }
+
     pub(crate) const ALL: [Self; 2] = [Self::Append, Self::Control];
 
     pub(crate) const fn index(self) -> usize {
@@ -77,6 +83,7 @@ struct State {
     /// The attached stream, by its number.
     stream: Option<u64>,
     streams_seen: u64,
+    posts_seen: u64,
     waker: Option<Waker>,
     /// A task that posts exists.
     poster: bool,
@@ -100,9 +107,21 @@ pub(crate) enum Pushed {
     Closed,
 }
 
+/// A stream that was attached.
+#[derive(Clone, Copy)]
+pub(crate) struct Attached {
+    number: u64,
+    /// There was an older one.
+    replaced: bool,
+}
+
 /// What a poster has to do.
 pub(crate) enum Work {
-    Post(Vec<Bytes>),
+    Post {
+        batch: Vec<Bytes>,
+        streams_seen: u64,
+        posts_seen: u64,
+    },
     Wait,
     /// End: there is a stream now, or no peer any more.
     Leave,
@@ -165,22 +184,22 @@ impl Queue {
         (state.messages.len(), state.bytes)
     }
 
-    /// Attaches a new stream in place of an older one. `None` once closed.
-    pub(crate) fn attach(&self) -> Option<u64> {
+    /// Attaches a new stream, and ends an older one. `None` once closed.
+    pub(crate) fn attach(&self) -> Option<Attached> {
         let mut state = self.state.lock();
         if state.closed {
             return None;
         }
         state.streams_seen += 1;
-        state.stream = Some(state.streams_seen);
+        let number = state.streams_seen;
+        let replaced = state.stream.replace(number).is_some();
         state.posts_failed = 0;
         state.post_again_at = Tick(0);
-        let number = state.streams_seen;
         let older = state.waker.take();
         drop(state);
         wake(older);
         self.more.notify_one();
-        Some(number)
+        Some(Attached { number, replaced })
     }
 
     /// The end of stream `number`. `Some` if it was the attached one: then whether a poster has to
@@ -237,7 +256,9 @@ impl Queue {
         state.posting = true;
         let mut batch = Vec::new();
         state.drain(&mut batch);
-        Work::Post(batch)
+        state.posts_seen += 1;
+        let State { streams_seen, posts_seen, .. } = *state;
+        Work::Post { batch, streams_seen, posts_seen }
     }
 
     /// Ends an idle poster unless there is work again; whether it has ended.
@@ -322,12 +343,18 @@ pub(crate) struct StreamBody {
 impl StreamBody {
     /// Attaches a stream to a lane of `peer`; `None` if the peer is gone.
     pub(crate) fn attach(peer: Arc<Peer>, lane: Lane) -> Option<Self> {
-        let number = peer.queue(lane).attach()?;
+        let Attached { number, replaced } = peer.queue(lane).attach()?;
         // The first tick is due at once: the other side sees that the stream works.
         let mut heartbeat = tokio::time::interval(peer.context.config.read_timeout / 3);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        peer.stream_attached(lane);
+        peer.stream_attached(lane, replaced);
         Some(Self { peer, lane, number, batch: Vec::new(), encoder: Encoder::default(), heartbeat })
+    }
+}
+
+impl StreamBody {
+    pub(crate) fn place(&self) -> Place {
+        Place { run: self.peer.run, stream: self.number, post: 0 }
     }
 }
 
@@ -407,9 +434,9 @@ mod tests {
         let cx = Context::from_waker(Waker::noop());
         let mut batch = Vec::new();
         push(&queue, 1);
-        assert!(matches!(queue.next_work(), Work::Post(posted) if posted.len() == 1));
+        assert!(matches!(queue.next_work(), Work::Post { batch, .. } if batch.len() == 1));
         push(&queue, 2);
-        let stream = queue.attach().unwrap();
+        let stream = queue.attach().unwrap().number;
         assert!(matches!(queue.take(stream, &mut batch, &cx), Taken::Nothing));
         queue.posted();
         assert!(matches!(queue.take(stream, &mut batch, &cx), Taken::Some));
@@ -421,17 +448,18 @@ mod tests {
     fn what_a_stream_leaves_behind_is_posted() {
         let queue = Queue::new();
         let (older, newer) = (queue.attach().unwrap(), queue.attach().unwrap());
+        assert_eq!((older.replaced, newer.replaced), (false, true));
         push(&queue, 1);
-        assert_eq!(queue.detach(older), None);
-        assert_eq!(queue.detach(newer), Some(true));
-        assert!(matches!(queue.next_work(), Work::Post(_)));
+        assert_eq!(queue.detach(older.number), None);
+        assert_eq!(queue.detach(newer.number), Some(true));
+        assert!(matches!(queue.next_work(), Work::Post { .. }));
     }
 
     #[test]
     fn after_a_failed_post_there_is_a_pause() {
         let queue = Queue::new();
         push(&queue, 1);
-        assert!(matches!(queue.next_work(), Work::Post(_)));
+        assert!(matches!(queue.next_work(), Work::Post { .. }));
         push(&queue, 1);
         assert_eq!(queue.post_failed(|failures| Tick(5 + u64::from(failures))), 1);
         assert!(matches!(push(&queue, 1), Pushed::Inactive));

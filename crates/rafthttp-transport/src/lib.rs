@@ -8,8 +8,8 @@
 //!
 //! Invariants:
 //! - [`Transport::send`] never blocks: a full queue drops the message, counts it and says so.
-//! - The messages of a lane arrive in the order they were sent, once, or not at all. After a loss
-//!   [`Handler::link_changed`] says "down", before it says "up" again.
+//! - The messages of a lane arrive in the order they were sent, once, or not at all. When sent
+//!   ones may be lost, [`Handler::link_changed`] says "down", before it says "up" again.
 //! - What arrives has passed a checksum; a damaged frame ends its connection and nothing else.
 //! - Lengths are checked before memory is taken, and a snapshot needs the memory of a few chunks.
 //! - A peer that is silent, or that takes nothing, is found dead within the configured time-outs.
@@ -29,6 +29,7 @@ mod headers;
 mod http1;
 mod inbound;
 mod lane;
+mod order;
 mod peer;
 mod post;
 mod probe;

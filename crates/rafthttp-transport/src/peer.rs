@@ -16,6 +16,7 @@ use crate::frame::PAYLOAD_BYTES_MAX;
 use crate::handler::Handler;
 use crate::headers::Identity;
 use crate::lane::{Lane, Pushed, Queue, QueueLimits};
+use crate::order::Gate;
 use crate::transport::{PeerStatus, SendError};
 use crate::url::{PeerUrl, Picker};
 use crate::{post, probe, reader};
@@ -57,6 +58,9 @@ pub(crate) struct Peer {
     pub(crate) urls: Picker,
     kind: Kind,
     queues: [Queue; 2],
+    /// Tells this sender from earlier ones with the same id.
+    pub(crate) run: u64,
+    gates: [Gate; 2],
     link: Mutex<Link>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -80,6 +84,8 @@ impl Peer {
     /// A peer whose tasks do not run yet.
     pub(crate) fn new(context: Arc<Context>, id: MemberId, urls: Vec<PeerUrl>, kind: Kind) -> Self {
         Self {
+            run: context.config.random.next_u64(),
+            gates: Default::default(),
             context,
             id,
             urls: Picker::new(urls),
@@ -107,6 +113,11 @@ impl Peer {
 
     pub(crate) fn queue(&self, lane: Lane) -> &Queue {
         &self.queues[lane.index()]
+    }
+
+    /// What comes from the peer on `lane` has to pass here.
+    pub(crate) fn gate(&self, lane: Lane) -> &Gate {
+        &self.gates[lane.index()]
     }
 
     pub(crate) fn send(self: &Arc<Self>, lane: Lane, message: Bytes) -> Result<(), SendError> {
@@ -166,13 +177,18 @@ impl Peer {
         self.context.config.observer.sent(self.id, bytes);
     }
 
-    pub(crate) fn stream_attached(&self, lane: Lane) {
+    /// A stream begins. What an older one held is lost if that one was dead already, so its users
+    /// hear that the link was down.
+    pub(crate) fn stream_attached(&self, lane: Lane, replaced: bool) {
         tracing::info!(
             local_member_id = %self.context.config.member,
             remote_peer_id = %self.id,
             stream_writer_type = lane.title(),
             "established TCP streaming connection with remote peer"
         );
+        if replaced && self.link.lock().up_since.take().is_some() {
+            self.tell(false, "the peer opened its stream again");
+        }
         self.refresh("");
     }
 
@@ -213,6 +229,10 @@ impl Peer {
             link.up_since = up.then(|| self.context.now());
             up
         };
+        self.tell(up, error);
+    }
+
+    fn tell(&self, up: bool, error: &str) {
         if up {
             tracing::info!(peer_id = %self.id, "peer became active");
         } else {

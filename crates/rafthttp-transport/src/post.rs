@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use tokio::time::timeout;
 
 use crate::config::POST_IDLE;
 use crate::frame::Encoder;
+use crate::headers::{LANE, PLACE};
 use crate::http1::{Connection, Dial, HttpError};
 use crate::lane::{Lane, Work, encode};
+use crate::order::Place;
 use crate::peer::{Context, Peer};
 use crate::url::PeerUrl;
 
@@ -71,10 +73,12 @@ pub(crate) async fn run(peer: Arc<Peer>, lane: Lane) {
                     return;
                 }
             }
-            Work::Post(mut batch) => {
+            Work::Post { mut batch, streams_seen, posts_seen } => {
                 let messages = batch.len();
                 let url = peer.urls.pick();
-                match post(&peer, &url, &mut connection, &mut batch).await {
+                let place = Place { run: peer.run, stream: streams_seen, post: posts_seen };
+                let order = (lane, place);
+                match post(&peer, &url, order, &mut connection, &mut batch).await {
                     Ok(()) => {
                         peer.queue(lane).posted();
                         peer.posts_work(true, "");
@@ -101,6 +105,7 @@ fn failed(peer: &Peer, lane: Lane, url: &PeerUrl, messages: usize, error: &PostE
 async fn post(
     peer: &Peer,
     url: &PeerUrl,
+    (lane, place): (Lane, Place),
     kept: &mut Option<Connection>,
     batch: &mut Vec<Bytes>,
 ) -> Result<(), PostError> {
@@ -111,7 +116,10 @@ async fn post(
     let mut connection = context.dial().reuse(kept.take(), url).await?;
     let mut request = context.request(peer, url, (Method::POST, "/raft"), body(frames));
     let headers = request.headers_mut();
-    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/protobuf"));
+    headers.insert(LANE, HeaderValue::from_static(lane.path()));
+    let place = HeaderValue::from_str(&place.to_string());
+    headers.insert(PLACE, place.expect("hex digits and dots are a header value"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/protobuf"));
     headers.insert(header::CONTENT_LENGTH, bytes.into());
     let seconds = u64::try_from(bytes / BYTES_PER_SECOND_MIN).unwrap_or(u64::MAX);
     let limit = context.config.read_timeout + Duration::from_secs(seconds);

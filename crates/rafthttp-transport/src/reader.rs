@@ -10,10 +10,12 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::frame::{Decoder, FrameError, Kind, PAYLOAD_BYTES_MAX};
-use crate::headers::{FORMAT, FORMAT_NOW};
+use crate::headers::{FORMAT, FORMAT_NOW, PLACE};
 use crate::http1::{Connection, HttpError};
 use crate::lane::Lane;
+use crate::order::Place;
 use crate::peer::Peer;
+use crate::reply;
 use crate::url::PeerUrl;
 
 /// Longest text of a refusal that is read, bytes.
@@ -34,6 +36,8 @@ enum StreamError {
     Frame(#[from] FrameError),
     #[error("frame of an unexpected kind")]
     Kind,
+    #[error("the remote peer went on another way")]
+    Superseded,
     #[error("the member has been permanently removed from the cluster")]
     Removed,
     #[error("failed to find local node in the remote peer")]
@@ -99,15 +103,15 @@ struct Session<'a> {
 impl Session<'_> {
     async fn run(&mut self, url: &PeerUrl) -> StreamError {
         match self.open(url).await {
-            Ok((mut connection, body)) => {
-                let read = self.read(body);
+            Ok((mut connection, body, place)) => {
+                let read = self.read(body, place);
                 connection.during(read).await
             }
             Err(error) => error,
         }
     }
 
-    async fn open(&self, url: &PeerUrl) -> Result<(Connection, Incoming), StreamError> {
+    async fn open(&self, url: &PeerUrl) -> Result<(Connection, Incoming, Place), StreamError> {
         let context = &self.peer.context;
         let mut connection = context.dial().open(url).await?;
         let path = format!("/raft/stream/{}/{}", self.lane.path(), context.config.member);
@@ -117,7 +121,10 @@ impl Session<'_> {
             .map_err(|_| HttpError::Timeout)??;
         match answer.status() {
             StatusCode::OK if answer.headers().get(FORMAT).is_some_and(|f| f == FORMAT_NOW) => {
-                Ok((connection, answer.into_body()))
+                let place = reply::header_text(answer.headers(), PLACE);
+                let place = place.and_then(|place| place.parse().ok());
+                let place = place.ok_or(StreamError::Unsupported)?;
+                Ok((connection, answer.into_body(), place))
             }
             StatusCode::OK => Err(StreamError::Unsupported),
             StatusCode::GONE => Err(StreamError::Removed),
@@ -132,7 +139,7 @@ impl Session<'_> {
         }
     }
 
-    async fn read(&mut self, mut body: Incoming) -> StreamError {
+    async fn read(&mut self, mut body: Incoming, place: Place) -> StreamError {
         let limit = self.peer.context.config.read_timeout;
         let mut decoder = Decoder::new(PAYLOAD_BYTES_MAX);
         let mut messages = Vec::new();
@@ -148,7 +155,11 @@ impl Session<'_> {
             let result = self.decode(&mut decoder, &mut messages);
             if !messages.is_empty() {
                 self.peer.context.config.observer.received(self.peer.id, bytes);
-                self.peer.context.handler.receive(self.peer.id, &mut messages);
+                let handler = &self.peer.context.handler;
+                let deliver = || handler.receive(self.peer.id, &mut messages);
+                if !self.peer.gate(self.lane).pass(place, deliver) {
+                    return StreamError::Superseded;
+                }
                 messages.clear();
             }
             if let Err(error) = result {

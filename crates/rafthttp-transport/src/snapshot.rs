@@ -353,3 +353,45 @@ impl SnapshotBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sender that has sent `bytes`.
+    fn sender(
+        bytes: u64,
+        bytes_per_second: Option<u64>,
+    ) -> Sender<futures_util::stream::Empty<io::Result<Bytes>>> {
+        Sender {
+            chunks: futures_util::stream::empty(),
+            ready: VecDeque::new(),
+            total: Total { bytes, checksum: 0 },
+            ended: false,
+            progress: Arc::default(),
+            bytes_per_second,
+            start: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_time_for_each_chunk() {
+        assert_eq!(sender(1000, None).due(), None);
+        assert_eq!(sender(1000, Some(0)).due(), None);
+        let limited = sender(1500, Some(1000));
+        assert_eq!(limited.due(), Some(limited.start + Duration::from_millis(1500)));
+        let fresh = sender(0, Some(1000));
+        assert_eq!(fresh.due(), Some(fresh.start));
+    }
+
+    #[test]
+    fn totals_are_those_of_the_whole() {
+        let mut total = Total::default();
+        for chunk in [&b"some "[..], b"", b"chunks"] {
+            total.add(chunk.len(), crc32c::crc32c(chunk));
+        }
+        assert_eq!(total, Total { bytes: 11, checksum: crc32c::crc32c(b"some chunks") });
+        assert_eq!(Total::parse(&total.to_bytes()), Some(total));
+        assert_eq!(Total::parse(b"short"), None);
+    }
+}

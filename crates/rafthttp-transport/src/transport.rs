@@ -284,7 +284,8 @@ impl Transport {
         }
     }
 
-    fn peer(&self, id: MemberId) -> Option<Arc<Peer>> {
+    /// A member or remote.
+    pub(crate) fn peer(&self, id: MemberId) -> Option<Arc<Peer>> {
         let peers = self.0.peers.lock();
         peers.members.get(&id).or_else(|| peers.remotes.get(&id)).cloned()
     }

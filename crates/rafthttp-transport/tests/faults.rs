@@ -134,7 +134,7 @@ async fn a_mute_peer_makes_the_link_inactive() {
     assert!(status.dropped >= 1);
 }
 
-/// T27: a newer stream takes the place of an older one, and the link stays up.
+/// T27: a newer stream takes the place of an older one, which may have held messages.
 #[tokio::test]
 async fn t27_a_newer_stream_replaces_the_older() {
     use tokio::io::AsyncReadExt as _;
@@ -147,7 +147,47 @@ async fn t27_a_newer_stream_replaces_the_older() {
     let mut all = Vec::new();
     older.read_to_end(&mut all).await.unwrap();
     assert!(all.ends_with(b"0\r\n\r\n"), "the older stream was ended in good order");
-    assert_eq!(one.recorder.seen.borrow().links, [(MemberId(0xb), true)]);
+    let links = [true, false, true].map(|up| (MemberId(0xb), up));
+    assert_eq!(one.recorder.seen.borrow().links, links);
+}
+
+/// A stream whose reader sleeps is cut; what follows comes by `POST`, and what the reader finds in
+/// its socket when it wakes up comes too late.
+#[tokio::test]
+async fn what_was_overtaken_is_not_delivered() {
+    let one = Member::start(0xa).await;
+    one.transport.add_peer(MemberId(0xb), &["http://127.0.0.1:1".to_owned()]).unwrap();
+    let post = async |place: &str, text: &[u8]| {
+        let order = [("X-Etcdrs-Lane", "msgapp"), ("X-Etcdrs-Place", place)];
+        let headers = raw::good_but(&order);
+        raw::ask(one.port, "POST", "/raft", &headers, &frame(1, text)).await.status
+    };
+    assert_eq!(post("7.1.2", b"second").await, 204);
+    assert_eq!(post("7.1.1", b"first").await, 409);
+    assert_eq!(post("7.2.3", b"third").await, 204);
+    assert_eq!(post("8.0.1", b"after a restart").await, 204);
+    assert_eq!(post("7.3.4", b"before the restart").await, 409);
+    let seen = one.recorder.seen.borrow();
+    let texts: Vec<&[u8]> = seen.messages.iter().map(|(_, message)| &message[..]).collect();
+    assert_eq!(texts, [&b"second"[..], b"third", b"after a restart"]);
+}
+
+/// The same for a stream that is still open, or is opened again by a sender that has gone on.
+#[tokio::test]
+async fn an_overtaken_stream_is_given_up() {
+    let one = Member::start_with(0xa, quick).await;
+    let (port, mut asked) = fake_peer(stream_answer(&frame(1, b"late"))).await;
+    one.transport.add_peer(MemberId(0xb), &[format!("http://127.0.0.1:{port}")]).unwrap();
+    one.recorder.until("both streams", |seen| seen.messages.len() >= 2).await;
+    for lane in ["msgapp", "message"] {
+        let headers = raw::good_but(&[("X-Etcdrs-Lane", lane), ("X-Etcdrs-Place", "1.1.1")]);
+        let answer = raw::ask(one.port, "POST", "/raft", &headers, &frame(1, b"new")).await;
+        assert_eq!(answer.status, 204);
+    }
+    let came = one.recorder.seen.borrow().messages.len();
+    let before = *asked.borrow();
+    asked.wait_for(|asked| *asked >= before + 6).await.unwrap();
+    assert_eq!(one.recorder.seen.borrow().messages.len(), came);
 }
 
 /// T07: the same over unix sockets.

@@ -113,7 +113,7 @@ pub async fn fake_peer(answer: Vec<u8>) -> (u16, watch::Receiver<usize>) {
 
 /// The head of a stream's answer, with one chunk of body after it.
 pub fn stream_answer(body: &[u8]) -> Vec<u8> {
-    let head = "HTTP/1.1 200 OK\r\nX-Etcdrs-Format: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "HTTP/1.1 200 OK\r\nX-Etcdrs-Format: 1\r\nX-Etcdrs-Place: 1.1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut bytes = head.as_bytes().to_vec();
     if !body.is_empty() {
         bytes.extend_from_slice(format!("{:x}\r\n", body.len()).as_bytes());
