@@ -12,6 +12,8 @@ use crate::connect::Connect;
 pub(crate) const POST_QUEUE_MESSAGES: usize = 64;
 /// Frames are gathered up to this many bytes before they are written.
 pub(crate) const GATHER_BYTES: usize = 256 * 1024;
+/// Shortest time between two heartbeats of a stream, whatever the read time-out is.
+pub(crate) const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
 /// Shortest pause between two attempts to reach a peer.
 pub(crate) const RETRY_MIN: Duration = Duration::from_millis(100);
 /// Longest pause, after many failures in a row.

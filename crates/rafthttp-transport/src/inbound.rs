@@ -23,6 +23,7 @@ use crate::lane::{Lane, StreamBody};
 use crate::order::Place;
 use crate::peer::Peer;
 use crate::probe::{self, Health};
+use crate::reply::Refusal;
 use crate::snapshot::{self, SnapshotBody, SnapshotReadError};
 use crate::transport::Transport;
 use crate::{reply, time};
@@ -31,6 +32,7 @@ const STREAM_PREFIX: &str = "/raft/stream/";
 const REMOVED: &str = "cannot process message from removed member";
 const MISMATCH: &str = "cannot process message to mismatch member";
 const UNREADABLE: &str = "error reading raft message";
+const STOPPED: &str = "transport stopped";
 const MALFORMED: &str = "error unmarshalling raft message";
 
 /// Everything on the peer port.
@@ -59,20 +61,20 @@ async fn stream(State(transport): State<Transport>, request: Request) -> Respons
             response.headers_mut().insert(PLACE, place);
             response
         }
-        Err(refusal) => refusal,
+        Err(refusal) => refusal.into(),
     };
     transport.context().identity.mark_stream(response.headers_mut());
     response
 }
 
-fn open_stream(transport: &Transport, request: &Request) -> Result<StreamBody, Response> {
+fn open_stream(transport: &Transport, request: &Request) -> Result<StreamBody, Refusal> {
     let context = transport.context();
     let headers = request.headers();
     if request.method() != Method::GET {
-        return Err(reply::wrong_method(Some(Method::GET)));
+        return Err(Refusal::Method(Method::GET));
     }
-    let precondition = |text| reply::text(StatusCode::PRECONDITION_FAILED, text);
-    let missing = |text| reply::text(StatusCode::NOT_FOUND, text);
+    let precondition = |text: &'static str| Refusal::text(StatusCode::PRECONDITION_FAILED, text);
+    let missing = |text: &'static str| Refusal::text(StatusCode::NOT_FOUND, text);
     context.identity.check(headers).map_err(precondition)?;
     let path = request.uri().path().strip_prefix(STREAM_PREFIX).unwrap_or_default();
     let (lane, from) = path.rsplit_once('/').unwrap_or((path, ""));
@@ -81,7 +83,7 @@ fn open_stream(transport: &Transport, request: &Request) -> Result<StreamBody, R
     if context.handler.is_removed(from) {
         const REASON: &str = "rejected stream from remote peer because it was removed";
         context.identity.log_refusal(from, REASON, headers);
-        return Err(reply::text(StatusCode::GONE, "removed member"));
+        return Err(Refusal::text(StatusCode::GONE, "removed member"));
     }
     let Some(peer) = transport.member(from) else {
         context.identity.log_refusal(from, "failed to find remote peer in cluster", headers);
@@ -97,7 +99,7 @@ fn open_stream(transport: &Transport, request: &Request) -> Result<StreamBody, R
         return Err(precondition(INCOMPATIBLE_VERSION));
     }
     context.identity.accepted(from);
-    let closed = || reply::text(StatusCode::SERVICE_UNAVAILABLE, "transport stopped");
+    let closed = || Refusal::text(StatusCode::SERVICE_UNAVAILABLE, STOPPED);
     StreamBody::attach(peer, lane).ok_or_else(closed)
 }
 
@@ -108,18 +110,18 @@ async fn messages(State(transport): State<Transport>, request: Request) -> Respo
             *done.status_mut() = StatusCode::NO_CONTENT;
             done
         }
-        Err(refusal) => refusal,
+        Err(refusal) => refusal.into(),
     };
     transport.context().identity.mark_answer(response.headers_mut());
     response
 }
 
-async fn take_messages(transport: &Transport, request: Request) -> Result<(), Response> {
+async fn take_messages(transport: &Transport, request: Request) -> Result<(), Refusal> {
     let context = transport.context();
     let from = admit(transport, request.method(), request.headers())?;
-    let bad = |text| {
+    let bad = |text: &'static str| {
         context.config.observer.receive_failed(from.unwrap_or_default());
-        reply::text(StatusCode::BAD_REQUEST, text)
+        Refusal::text(StatusCode::BAD_REQUEST, text)
     };
     let order = from.and_then(|from| order_of(transport, from, request.headers()));
     let mut body = request.into_body();
@@ -141,7 +143,7 @@ async fn take_messages(transport: &Transport, request: Request) -> Result<(), Re
         }
         let from = from.ok_or_else(|| bad(MALFORMED))?;
         if transport.is_stopped() {
-            return Err(reply::text(StatusCode::SERVICE_UNAVAILABLE, "transport stopped"));
+            return Err(Refusal::text(StatusCode::SERVICE_UNAVAILABLE, STOPPED));
         }
         if !batch.is_empty() {
             context.config.observer.received(from, bytes);
@@ -154,7 +156,7 @@ async fn take_messages(transport: &Transport, request: Request) -> Result<(), Re
                 }
             };
             if !delivered {
-                return Err(reply::text(StatusCode::CONFLICT, "superseded"));
+                return Err(Refusal::text(StatusCode::CONFLICT, "superseded"));
             }
             batch.clear();
         }
@@ -182,25 +184,25 @@ fn admit(
     transport: &Transport,
     method: &Method,
     headers: &HeaderMap,
-) -> Result<Option<MemberId>, Response> {
+) -> Result<Option<MemberId>, Refusal> {
     let context = transport.context();
     if method != Method::POST {
-        return Err(reply::wrong_method(Some(Method::POST)));
+        return Err(Refusal::Method(Method::POST));
     }
     context
         .identity
         .check(headers)
-        .map_err(|text| reply::text(StatusCode::PRECONDITION_FAILED, text))?;
+        .map_err(|text| Refusal::text(StatusCode::PRECONDITION_FAILED, text))?;
     let Some(from) = headers::member(headers, SERVER_FROM) else { return Ok(None) };
     if context.handler.is_removed(from) {
         const REASON: &str = "rejected Raft message from removed member";
         context.identity.log_refusal(from, REASON, headers);
-        return Err(reply::message(StatusCode::FORBIDDEN, REMOVED));
+        return Err(Refusal::Message(StatusCode::FORBIDDEN, REMOVED));
     }
     if headers.contains_key(RAFT_TO) && !context.identity.is_target(headers) {
         const REASON: &str = "rejected Raft message to mismatch member";
         context.identity.log_refusal(from, REASON, headers);
-        return Err(reply::message(StatusCode::FORBIDDEN, MISMATCH));
+        return Err(Refusal::Message(StatusCode::FORBIDDEN, MISMATCH));
     }
     context.identity.accepted(from);
     transport.heard_from(from, headers::peer_urls(headers));
@@ -213,29 +215,28 @@ async fn receive_snapshot(State(transport): State<Transport>, request: Request) 
             let body = snapshot::answer_body(&answer);
             reply::with_type(StatusCode::OK, "application/octet-stream", body)
         }
-        Err(refusal) => refusal,
+        Err(refusal) => refusal.into(),
     };
     transport.context().identity.mark_answer(response.headers_mut());
     response
 }
 
-async fn take_snapshot(transport: &Transport, request: Request) -> Result<Bytes, Response> {
+async fn take_snapshot(transport: &Transport, request: Request) -> Result<Bytes, Refusal> {
     let context = transport.context();
     let from = admit(transport, request.method(), request.headers())?;
-    let from = from.ok_or_else(|| reply::text(StatusCode::BAD_REQUEST, MALFORMED))?;
+    let from = from.ok_or_else(|| Refusal::text(StatusCode::BAD_REQUEST, MALFORMED))?;
     let observer = &context.config.observer;
     let start = context.now();
     observer.snapshot_receive_started(from);
     let result = tokio::select! {
         result = store_snapshot(transport, from, request.into_body()) => result,
         () = context.stopped() => {
-            Err((StatusCode::SERVICE_UNAVAILABLE, "transport stopped".to_owned()))
+            Err(Refusal::text(StatusCode::SERVICE_UNAVAILABLE, STOPPED))
         }
     };
     observer.snapshot_received(from, result.is_ok(), context.now().since(start));
-    result.map_err(|(status, text)| {
-        tracing::warn!(remote_snapshot_sender_id = %from, error = text, "refused a snapshot");
-        reply::text(status, &text)
+    result.inspect_err(|refusal| {
+        tracing::warn!(remote_snapshot_sender_id = %from, error = ?refusal, "refused a snapshot");
     })
 }
 
@@ -243,7 +244,7 @@ async fn store_snapshot(
     transport: &Transport,
     from: MemberId,
     body: Body,
-) -> Result<Bytes, (StatusCode, String)> {
+) -> Result<Bytes, Refusal> {
     let context = transport.context();
     let opened = SnapshotBody::open(body, context.config.read_timeout).await;
     let (head, body) = opened.map_err(|error| {
@@ -252,10 +253,10 @@ async fn store_snapshot(
             _ => UNREADABLE,
         };
         context.config.observer.receive_failed(from);
-        (StatusCode::BAD_REQUEST, text.to_owned())
+        Refusal::text(StatusCode::BAD_REQUEST, text)
     })?;
     context.handler.receive_snapshot(from, head, body).await.map_err(|refused| match refused {
-        SnapshotRefused::Malformed(text) => (StatusCode::BAD_REQUEST, text),
-        SnapshotRefused::Failed(text) => (StatusCode::INTERNAL_SERVER_ERROR, text),
+        SnapshotRefused::Malformed(text) => Refusal::text(StatusCode::BAD_REQUEST, text),
+        SnapshotRefused::Failed(text) => Refusal::text(StatusCode::INTERNAL_SERVER_ERROR, text),
     })
 }

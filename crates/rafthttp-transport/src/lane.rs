@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::config::{GATHER_BYTES, POST_QUEUE_MESSAGES};
+use crate::config::{GATHER_BYTES, HEARTBEAT_MIN, POST_QUEUE_MESSAGES};
 use crate::frame::{Encoder, HEADER_BYTES, Kind};
 use crate::order::Place;
 use crate::peer::Peer;
@@ -345,7 +345,8 @@ impl StreamBody {
     pub(crate) fn attach(peer: Arc<Peer>, lane: Lane) -> Option<Self> {
         let Attached { number, replaced } = peer.queue(lane).attach()?;
         // The first tick is due at once: the other side sees that the stream works.
-        let mut heartbeat = tokio::time::interval(peer.context.config.read_timeout / 3);
+        let period = (peer.context.config.read_timeout / 3).max(HEARTBEAT_MIN);
+        let mut heartbeat = tokio::time::interval(period);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         peer.stream_attached(lane, replaced);
         Some(Self { peer, lane, number, batch: Vec::new(), encoder: Encoder::default(), heartbeat })

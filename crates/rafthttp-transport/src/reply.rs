@@ -1,10 +1,39 @@
 //! Answers as Go's HTTP server words them.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
+
+/// Why a request is not answered as it wished.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Only this method is allowed.
+    Method(Method),
+    /// A line of text.
+    Text(StatusCode, Cow<'static, str>),
+    /// etcd's JSON error.
+    Message(StatusCode, &'static str),
+}
+
+impl Refusal {
+    pub(crate) fn text(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
+        Self::Text(status, text.into())
+    }
+}
+
+impl From<Refusal> for Response {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Method(allow) => wrong_method(Some(allow)),
+            Refusal::Text(status, line) => text(status, &line),
+            Refusal::Message(status, what) => message(status, what),
+        }
+    }
+}
 
 /// A line of text with a status, as Go's `http.Error` writes it.
 pub(crate) fn text(status: StatusCode, text: &str) -> Response {

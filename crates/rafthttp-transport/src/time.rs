@@ -37,7 +37,7 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     if parts.next().is_some() || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let millis = number(&format!("{fraction:0<3}").get(..3)?.to_owned())?;
+    let millis = number(format!("{fraction:0<3}").get(..3)?)?;
     let day_ms = ((hour * 60 + minute) * 60 + second) * 1000 + millis;
     Some(days(year, month, day) * DAY_MS + day_ms - offset_ms(zone)?)
 }

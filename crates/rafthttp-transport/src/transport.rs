@@ -133,7 +133,9 @@ impl Transport {
         let peer = Arc::new(Peer::new(context.clone(), id, urls.clone(), Kind::Member));
         peers.members.insert(id, peer.clone());
         drop(peers);
+        tracing::info!(remote_peer_id = %id, "starting remote peer");
         peer.start();
+        tracing::info!(remote_peer_id = %id, "started remote peer");
         tracing::info!(
             local_member_id = %context.config.member,
             remote_peer_id = %id,

@@ -120,8 +120,8 @@ async fn t32_peers_are_updated_and_removed() {
     let (one, two) = (Member::start(0xa).await, Member::start(0xb).await);
     one.add(&two);
     two.add_at(&one, "http://127.0.0.1:1");
-    two.transport.update_peer(one.id, &[one.url.clone()]).unwrap();
-    two.transport.update_peer(MemberId(99), &[one.url.clone()]).unwrap();
+    two.transport.update_peer(one.id, std::slice::from_ref(&one.url)).unwrap();
+    two.transport.update_peer(MemberId(99), std::slice::from_ref(&one.url)).unwrap();
     assert!(two.transport.update_peer(one.id, &[]).is_err());
     one.until_up(two.id).await;
     assert!(one.transport.active_since(two.id).is_some());
@@ -157,8 +157,8 @@ async fn t36_stop_ends_everything_while_messages_flow() {
     let port = one.port;
     one.stop().await;
     let stopped = flow.await.unwrap();
-    assert_eq!(stopped.add_peer(to, &[url.clone()]), Err(AddError::Stopped));
-    assert_eq!(stopped.add_remote(to, &[url]), Err(AddError::Stopped));
+    assert_eq!(stopped.add_peer(to, std::slice::from_ref(&url)), Err(AddError::Stopped));
+    assert_eq!(stopped.add_remote(to, std::slice::from_ref(&url)), Err(AddError::Stopped));
     two.recorder.until("the link is down", |seen| !seen.is_up(MemberId(0xa))).await;
     // The same member again, on the same port: the link heals.
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();

@@ -52,7 +52,7 @@ async fn a_damaged_snapshot_is_refused() {
     let proxy = Proxy::start(two.port).await;
     proxy.damage_request_after.store(3 * MIB as u64, Ordering::SeqCst);
     // A remote: no streams and probes that could meet the damage instead.
-    one.transport.add_remote(two.id, &[proxy.url.clone()]).unwrap();
+    one.transport.add_remote(two.id, std::slice::from_ref(&proxy.url)).unwrap();
     let sent = one.transport.send_snapshot(two.id, Bytes::new(), chunks(8, Arc::default())).await;
     two.recorder.until("the refusal", |seen| !seen.snapshots.is_empty()).await;
     let seen = two.recorder.seen.borrow();

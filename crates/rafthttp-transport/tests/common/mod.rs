@@ -1,5 +1,6 @@
 //! Members over loopback, somebody who writes down what they receive, and a meddler in between.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
+#![expect(clippy::unwrap_used, reason = "a helper of tests, where a panic is the report")]
 
 pub mod api;
 pub mod raw;
