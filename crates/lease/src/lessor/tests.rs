@@ -375,3 +375,36 @@ fn a_million_leases() {
     }
     lap("revoke", start);
 }
+
+#[test]
+fn a_replaced_lessor_has_the_new_leases_and_no_clocks() {
+    let mut leader = Fixture::new();
+    let mut follower = Fixture::with(Options { retry_ms: 123, ..Options::default() });
+    for id in [1, 2] {
+        leader.grant(id, 60).unwrap();
+        follower.grant(id, 60).unwrap();
+        follower.lessor.attach(LeaseId(id), b"k");
+    }
+    // It led once, and its clocks say things that the new database knows nothing of.
+    follower.lessor.promote(0, 0);
+    assert!(follower.lessor.is_primary());
+    leader.revoke(1).unwrap();
+    leader.grant(3, 30).unwrap();
+    let mut loaded = Lessor::open(&leader.backend, Options::default()).unwrap();
+    loaded.attach(LeaseId(3), b"other");
+    let old = follower.lessor.replace(loaded);
+    assert_eq!((old.len(), old.keys(LeaseId(1)).unwrap().len()), (2, 1));
+    let lessor = &mut follower.lessor;
+    assert_eq!(lessor.list(0), [LeaseId(2), LeaseId(3)]);
+    assert_eq!(lessor.keys(LeaseId(2)).unwrap(), [""; 0]);
+    assert_eq!(lessor.keys(LeaseId(3)).unwrap(), ["other"]);
+    assert_eq!(lessor.renew(LeaseId(2), 5), Err(RenewError::NotPrimary));
+    assert_eq!(lessor.options.retry_ms, 123);
+    assert!(follower.expired(u64::MAX).is_empty(), "no deadline runs on a follower");
+    // A promotion gives every lease its whole time.
+    follower.lessor.promote(1_000_000, 1000);
+    assert_eq!(follower.remaining(3, 1_000_000), Some((30, 31)));
+    assert_eq!(follower.expired(1_030_999), [0; 0]);
+    assert_eq!(follower.expired(1_031_000), [3]);
+    assert_eq!(follower.revoke(1), Err(NotFound));
+}
