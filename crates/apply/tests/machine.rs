@@ -10,9 +10,10 @@ use pb::request_op::Request;
 use prost::Message as _;
 
 struct Bench {
-    dir: tempfile::TempDir,
     machine: Machine,
     next: u64,
+    // Last, so that the database closes before its directory goes: RocksDB would wait for it.
+    dir: tempfile::TempDir,
 }
 
 fn options() -> Options {
