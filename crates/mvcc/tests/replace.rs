@@ -307,6 +307,15 @@ fn close(mut backend: Backend) -> PathBuf {
     panic!("somebody holds the old database for ever");
 }
 
+/// Ends the reading thread, also when the test fails.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// A member whose store is replaced.
 struct Follower {
     fixture: Fixture,
@@ -432,11 +441,12 @@ fn run(seed: u64) {
     std::thread::scope(|scope| {
         let (reader, hub) = (follower.fixture.reader(), follower.hub.clone());
         let (plan, stop) = (&plan, &stop);
+        let stopping = StopAtEnd(stop);
         let thread = scope.spawn(move || read_along(&reader, &hub, plan, seed, stop));
         follower.install(&checkpoint, sent_stats, &mut random);
         apply(&mut leader.store, None, &plan.entries[sent..], &mut random);
         follower.apply(&plan.entries[sent..], plan, &mut random);
-        stop.store(true, Ordering::Release);
+        drop(stopping);
         thread.join().unwrap();
     });
     follower.check(&plan, &leader.reader());
