@@ -220,8 +220,8 @@ fn what_is_not_what_it_claims_is_refused() {
     assert!(matches!(Position::read(&missing).unwrap_err(), OpenError::Database(_)));
     // A table file that lost its end is found when it is opened.
     let is_table = |path: &Path| path.extension().is_some_and(|ext| ext == "sst");
-    let files = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
-    let table = files.filter(|path| is_table(path)).next().unwrap();
+    let mut files = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+    let table = files.find(|path| is_table(path)).unwrap();
     let content = std::fs::read(&table).unwrap();
     std::fs::remove_file(&table).unwrap();
     std::fs::write(&table, &content[..content.len() / 2]).unwrap();
