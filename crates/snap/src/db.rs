@@ -53,7 +53,7 @@ pub enum DbError {
         /// The directory.
         path: PathBuf,
     },
-    /// A database that was received before is there already, and may be the one in use next.
+    /// Another transfer of the same snapshot is under way, or was received and is looked at.
     #[error("snapshot {index} is being received already")]
     Exists {
         /// Its index.
