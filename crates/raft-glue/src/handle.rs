@@ -84,6 +84,19 @@ impl Handle {
         self.status.clone()
     }
 
+    /// Committed entries that are not applied here yet.
+    #[must_use]
+    pub fn apply_gap(&self) -> u64 {
+        let committed = self.status.borrow().committed.0;
+        committed.saturating_sub(*self.applied.borrow())
+    }
+
+    /// Waits until entry `index` is applied here. `false`: the member stops.
+    pub async fn wait_applied(&self, index: LogIndex) -> bool {
+        let mut applied = self.applied.clone();
+        applied.wait_for(|applied| *applied >= index.0).await.is_ok()
+    }
+
     /// The newest membership, which may not be committed yet.
     #[must_use]
     pub fn membership(&self) -> Arc<Membership> {

@@ -339,6 +339,14 @@ impl SnapshotBody {
         }
     }
 
+    /// The chunks as a stream. It has come to its end only when it has ended without an error.
+    pub fn into_stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        futures_util::stream::try_unfold(self, |mut body| async move {
+            let chunk = body.chunk().await.map_err(io::Error::other)?;
+            Ok(chunk.map(|chunk| (chunk, body)))
+        })
+    }
+
     async fn frame(&mut self) -> Result<Frame, SnapshotReadError> {
         loop {
             if let Some(frame) = self.decoder.next()? {

@@ -3,14 +3,21 @@
 
 mod common;
 
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use common::raw::{self, GOOD, Proxy, fake_peer, frame, stream_answer};
 use common::{Member, connected, numbered, numbers};
-use etcdrs_rafthttp_transport::{Config, Lane, SendError};
+use etcdrs_rafthttp_transport::{
+    Accept, BoxFuture, Config, Connect, Io, Lane, Limits, Listener, PeerUrl, PlainTcp, SendError,
+    serve,
+};
 use etcdrs_types::MemberId;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const FAKE: MemberId = MemberId(0xf);
 
@@ -138,7 +145,6 @@ async fn a_mute_peer_makes_the_link_inactive() {
 /// T27: a newer stream takes the place of an older one, which may have held messages.
 #[tokio::test]
 async fn t27_a_newer_stream_replaces_the_older() {
-    use tokio::io::AsyncReadExt as _;
     let one = Member::start(0xa).await;
     one.transport.add_peer(MemberId(0xb), &["http://127.0.0.1:1".to_owned()]).unwrap();
     let mut older = raw::open(one.port, "GET", "/raft/stream/message/b", GOOD, b"").await;
@@ -197,17 +203,11 @@ async fn t07_unix_sockets_work() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("peer");
     let one = Member::start(0xa).await;
-    let router = one.transport.router(std::sync::Arc::new(common::api::Fake));
+    let router = one.transport.router(Arc::new(common::api::Fake));
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
-    let listener = etcdrs_rafthttp_transport::Listener::Unix(listener);
+    let listener = Listener::Unix(listener);
     let (_stop, stopping) = tokio::sync::watch::channel(false);
-    tokio::spawn(etcdrs_rafthttp_transport::serve(
-        listener,
-        router,
-        None,
-        etcdrs_rafthttp_transport::Limits::default(),
-        stopping,
-    ));
+    tokio::spawn(serve(listener, router, None, Limits::default(), stopping));
     let two = Member::start(0xb).await;
     one.add(&two);
     two.add_at(&one, &format!("unix://{}", path.display()));
@@ -221,4 +221,73 @@ async fn t07_unix_sockets_work() {
     while one.transport.send(FAKE, Lane::Append, Bytes::new()) != Err(SendError::Inactive) {
         tokio::task::yield_now().await;
     }
+}
+
+/// Stands for TLS: a connection begins with a word from either side.
+struct Word;
+
+const WORD: &[u8] = b"sesame";
+
+impl Connect for Word {
+    fn connect<'a>(&'a self, url: &'a PeerUrl) -> BoxFuture<'a, io::Result<Box<dyn Io>>> {
+        Box::pin(async move {
+            let mut io = PlainTcp::default().dial(url).await?;
+            io.write_all(WORD).await?;
+            let mut answer = [0; WORD.len()];
+            io.read_exact(&mut answer).await?;
+            Ok(io)
+        })
+    }
+}
+
+impl Accept for Word {
+    fn accept(
+        &self,
+        mut io: Box<dyn Io>,
+        remote: Option<SocketAddr>,
+    ) -> BoxFuture<'_, io::Result<Box<dyn Io>>> {
+        Box::pin(async move {
+            assert!(remote.is_some_and(|remote| remote.ip().is_loopback()));
+            let mut word = [0; WORD.len()];
+            io.read_exact(&mut word).await?;
+            if word != WORD {
+                return Err(io::Error::other("wrong word"));
+            }
+            io.write_all(WORD).await?;
+            Ok(io)
+        })
+    }
+}
+
+/// T06: what TLS needs is in place, and a connection that never shakes hands is closed.
+#[tokio::test]
+async fn t06_connections_can_be_secured_from_outside() {
+    let one = Member::start_with(0xa, |config| config.connector = Arc::new(Word)).await;
+    let two = Member::start_with(0xb, |config| config.connector = Arc::new(Word)).await;
+    let limits = Limits { handshake_timeout: Duration::from_millis(100), ..Limits::default() };
+    let mut ports = Vec::new();
+    let (_stop, stopping) = tokio::sync::watch::channel(false);
+    for member in [&one, &two] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        ports.push(listener.local_addr().unwrap().port());
+        let router = member.transport.router(Arc::new(common::api::Fake));
+        let acceptor: Arc<dyn Accept> = Arc::new(Word);
+        tokio::spawn(serve(
+            Listener::Tcp(listener),
+            router,
+            Some(acceptor),
+            limits,
+            stopping.clone(),
+        ));
+    }
+    let mut silent = tokio::net::TcpStream::connect(("127.0.0.1", ports[0])).await.unwrap();
+    let mut strange = tokio::net::TcpStream::connect(("127.0.0.1", ports[0])).await.unwrap();
+    strange.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    one.add_at(&two, &format!("https://127.0.0.1:{}", ports[1]));
+    two.add_at(&one, &format!("https://127.0.0.1:{}", ports[0]));
+    one.until_up(two.id).await;
+    two.until_up(one.id).await;
+    let mut end = [0];
+    assert!(matches!(silent.read(&mut end).await, Ok(0) | Err(_)));
+    assert!(matches!(strange.read(&mut end).await, Ok(0) | Err(_)));
 }

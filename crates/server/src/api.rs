@@ -7,9 +7,12 @@ pub(crate) mod dispatch;
 pub(crate) mod encode;
 mod health;
 pub(crate) mod kv;
+mod leader;
+mod leadership;
 mod lease;
 mod long_range;
 mod maintenance;
+mod members;
 mod pages;
 mod range_stream;
 mod status;
@@ -17,19 +20,23 @@ mod txn_check;
 mod watch;
 pub(crate) mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use etcdrs_apply::{Answer, Outcome, Shared};
+use etcdrs_membership::Policy;
 use etcdrs_platform::{Clock, SystemClock};
 use etcdrs_raft_glue::{Handle, ProposeError, ReadError};
+use etcdrs_rafthttp_transport::Transport;
 use etcdrs_types::limits;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use tokio::sync::watch as watch_channel;
 use tonic::Status;
 
 pub(crate) use self::compaction::{Compactor, Pace};
+pub(crate) use self::leadership::Leadership;
+pub(crate) use self::members::{ChangeFailure, policy};
 use crate::api::wire::Header;
 use crate::metrics::Metrics;
 
@@ -41,6 +48,10 @@ pub(crate) struct Settings {
     pub(crate) request_timeout: Duration,
     pub(crate) quota_bytes: i64,
     pub(crate) progress_interval: Duration,
+    /// Rules of membership changes.
+    pub(crate) reconfiguration: Policy,
+    /// etcd's election time-out.
+    pub(crate) election: Duration,
     /// Version told to clients, plain semver.
     pub(crate) version: &'static str,
 }
@@ -64,6 +75,9 @@ pub(crate) struct Inner {
     pub(crate) compactor: Compactor,
     pub(crate) metrics: Metrics,
     pub(crate) stop: watch_channel::Receiver<bool>,
+    /// The way to the peers; set once it is there.
+    pub(crate) transport: OnceLock<Transport>,
+    pub(crate) leadership: Leadership,
 }
 
 impl std::ops::Deref for Api {
@@ -132,10 +146,10 @@ impl Api {
         if proposal.len() > self.settings.request_bytes_max {
             return Err(status::request_too_large());
         }
-        let applied = self.raft.status();
-        if applied.committed.0 > applied.applied.0 + limits::APPLY_GAP_MAX {
+        if self.raft.apply_gap() > limits::APPLY_GAP_MAX {
             return Err(status::too_many_requests());
         }
+        let begun_ms = self.now_ms();
         self.metrics.proposals_pending.inc();
         let waited =
             tokio::time::timeout(self.settings.request_timeout, self.raft.propose(proposal)).await;
@@ -151,7 +165,7 @@ impl Api {
             Ok(Err(ProposeError::Stopped)) => status::stopped(),
             Ok(Err(ProposeError::OutcomeUnknown)) => status::leader_changed(),
             Ok(Err(ProposeError::NotLeader)) => status::no_leader(),
-            Err(_) => status::timeout(),
+            Err(_) => self.timed_out(begun_ms),
         };
         self.metrics.proposals_failed.inc();
         Err(failed)
@@ -159,15 +173,19 @@ impl Api {
 
     /// Waits until a linearizable read may run.
     pub(crate) async fn barrier(&self) -> Result<(), Status> {
+        let begun_ms = self.now_ms();
         let waited =
             tokio::time::timeout(self.settings.request_timeout, self.raft.read_barrier()).await;
         match waited {
             Ok(Ok(())) => Ok(()),
             Ok(Err(ReadError::Stopped)) => Err(status::stopped()),
-            Ok(Err(ReadError::NoLeader)) => Err(status::leader_changed()),
+            Ok(Err(ReadError::NoLeader | ReadError::LeaderChanged)) => {
+                self.metrics.read_indexes_failed.inc();
+                Err(status::leader_changed())
+            }
             Err(_) => {
                 self.metrics.read_indexes_failed.inc();
-                Err(status::timeout())
+                Err(self.timed_out(begun_ms))
             }
         }
     }

@@ -28,11 +28,6 @@ pub(crate) fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// What the peer port answers while there are no peers.
-pub(crate) fn peer_router(api: Api) -> Router {
-    Router::new().route("/version", get(version)).with_state(api)
-}
-
 async fn version(State(api): State<Api>) -> Response {
     let cluster = api.state.cluster.read().version().map(str::to_owned);
     let body = serde_json::json!({
@@ -123,7 +118,7 @@ impl Check {
                 let corrupt = api.state.alarms().iter().any(|a| a.kind == AlarmKind::Corrupt);
                 if corrupt { Err("alarm activated: CORRUPT".into()) } else { Ok(()) }
             }
-            // A cluster of one has no learners.
+            Self::NonLearner if api.is_learner() => Err("the local member is a learner".into()),
             Self::NonLearner => Ok(()),
         }
     }

@@ -22,7 +22,6 @@
 mod api;
 #[cfg(feature = "bench-hooks")]
 pub mod bench_hooks;
-#[allow(dead_code, unused_imports, reason = "server/storage.rs is to begin with it")]
 pub(crate) mod bootstrap;
 pub mod config;
 mod grpc;
@@ -30,6 +29,7 @@ mod http;
 mod listen;
 mod logging;
 mod metrics;
+mod peers;
 mod program;
 mod server;
 

@@ -80,6 +80,12 @@ async fn serve(config: Config) -> ExitCode {
     let (name, number) = tokio::select! {
         _ = terminate.recv() => ("terminated", SIGTERM),
         _ = interrupt.recv() => ("interrupt", SIGINT),
+        () = server.removed() => {
+            tracing::error!("the member has been permanently removed from the cluster");
+            tracing::error!("the data directory used by this member must be removed");
+            server.stop().await;
+            return ExitCode::SUCCESS;
+        }
         fatal = server.failed() => {
             // Nothing of this process can be trusted any more: no orderly stop.
             tracing::error!(error = %fatal, "etcd server failed");

@@ -2,13 +2,15 @@
 
 mod error;
 mod storage;
+mod versions;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use etcdrs_mvcc::watch::Wake;
 use etcdrs_platform::{Clock as _, OsFs, SystemClock};
 use etcdrs_raft_glue::Node;
+use etcdrs_rafthttp_transport::{self as rafthttp, Connect, PlainTcp, Transport};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -17,14 +19,13 @@ use tower::util::BoxCloneSyncService;
 
 pub use self::error::{Fatal, StartError};
 use crate::ETCD_VERSION;
-use crate::api::{Api, Compactor, Inner, Pace, Settings};
+use crate::api::{Api, Compactor, Inner, Leadership, Pace, Settings, policy};
 use crate::config::{Config, Url};
 use crate::grpc::Body;
 use crate::listen::{self, Limits, Serve};
 use crate::metrics::Metrics;
+use crate::peers::{self, Delivery, PeerAnswers, PeerQuestions, Wire};
 
-/// The cluster version that a cluster of this version's members agrees on.
-const CLUSTER_VERSION: &str = "3.7.0";
 /// Watchers fed in one round of the task that reads history for them.
 const CATCH_UP_WATCHERS: usize = 512;
 /// Keys whose values are read into memory in one slice after a start.
@@ -47,6 +48,8 @@ pub struct Server {
     listeners: Vec<JoinHandle<()>>,
     tasks: Vec<JoinHandle<()>>,
     fatal: watch::Receiver<Option<String>>,
+    removal: watch::Receiver<bool>,
+    transport: Transport,
 }
 
 impl Server {
@@ -64,61 +67,55 @@ impl Server {
         let client = bind(&config.listen_client_urls).await?;
         let metrics_only = bind(&config.listen_metrics_urls).await?;
         let peer = bind(&config.listen_peer_urls).await?;
-        let opened = storage::open(&config, Arc::clone(&metrics.wal)).await?;
-        let state = opened.machine.machine.shared();
-        let node = Node::start(OsFs, opened.raft, opened.machine, Arc::new(NoPeers)).await?;
+        let links = Links::new(&config);
+        let storage::Storage { machine, raft, bootstrap } =
+            storage::open(&config, Arc::clone(&metrics.wal), &links.questions()).await?;
+        let state = machine.machine.shared();
+        let wire = Wire::default();
+        let node = Node::start(OsFs, raft, machine, Arc::new(wire.clone())).await?;
         let raft = node.handle();
         let fatal = node.fatal();
         let (stop, stopped) = watch::channel(false);
         let pace = Pace { batch: config.compaction_batch, pause: config.compaction_pause };
         let compactor = Compactor::spawn(state.reader.clone(), pace, metrics.clone());
-        let settings = settings(&config);
         let (clock, stop_seen) = (SystemClock::new(), stopped.clone());
-        let api =
-            Api::new(Inner { raft, state, settings, clock, compactor, metrics, stop: stop_seen });
-        let tasks = vec![
+        let api = Api::new(Inner {
+            raft: raft.clone(),
+            state: state.clone(),
+            settings: settings(&config),
+            clock,
+            compactor,
+            metrics,
+            stop: stop_seen,
+            transport: OnceLock::new(),
+            leadership: Leadership::default(),
+        });
+        let (removed, removal) = watch::channel(false);
+        let delivery = Delivery { inbound: raft.inbound(), state: state.clone(), removed };
+        let transport = links.transport(&config, &api, delivery);
+        peers::introduce(&transport, &bootstrap)?;
+        wire.connect(transport.clone());
+        let mut listeners = serve_peers(peer, &transport, &api, &config, &stopped);
+        let answering = api.clone();
+        raft.inbound().set_answering(Box::new(move |_, question| {
+            let api = answering.clone();
+            Box::pin(async move { api.answer_peer(question).await })
+        }));
+        let mut tasks = vec![
+            tokio::spawn(peers::keep(transport.clone(), raft, state)),
             tokio::spawn(api.clone().run_lessor(config.election)),
+            tokio::spawn(api.clone().follow_membership()),
             tokio::spawn(feed_watchers(api.clone())),
             tokio::spawn(tick_progress(api.clone())),
             tokio::spawn(measure_lag(api.clone())),
             tokio::spawn(warm_values(api.clone())),
         ];
         let client_urls = client.iter().map(|(url, _)| url.clone()).collect::<Vec<_>>();
-        publish(&api, &config, &client_urls, fatal.clone()).await?;
-        let limits = Limits {
-            max_concurrent_streams: config.concurrent_streams_max,
-            keepalive_interval: config.keepalive_interval,
-            keepalive_timeout: config.keepalive_timeout,
-        };
-        let front = Front::new(api.clone());
-        let mut listeners = Vec::new();
-        for (url, listener) in client {
-            tracing::info!(address = %url, "serving client traffic insecurely; this is strongly discouraged!");
-            let served = listen::serve(listener, front.clone(), limits.clone(), stopped.clone());
-            listeners.push(tokio::spawn(served));
-        }
-        for (url, listener) in peer {
-            tracing::info!(address = %url, "serving peer traffic");
-            let front = front.clone().peer_port();
-            listeners.push(tokio::spawn(listen::serve(
-                listener,
-                front,
-                limits.clone(),
-                stopped.clone(),
-            )));
-        }
-        for (url, listener) in metrics_only {
-            tracing::info!(address = %url, "serving metrics");
-            let front = front.clone().http_only();
-            listeners.push(tokio::spawn(listen::serve(
-                listener,
-                front,
-                limits.clone(),
-                stopped.clone(),
-            )));
-        }
+        publish(&api, &config, &client_urls, fatal.clone(), removal.clone()).await?;
+        tasks.push(tokio::spawn(versions::monitor(api.clone(), links.questions())));
+        listeners.extend(serve_clients(&api, client, metrics_only, &config, &stopped));
         tracing::info!("ready to serve client requests");
-        Ok(Self { api, node, client_urls, stop, listeners, tasks, fatal })
+        Ok(Self { api, node, transport, client_urls, stop, listeners, tasks, fatal, removal })
     }
 
     /// Where clients are served, with the ports that were bound.
@@ -137,11 +134,23 @@ impl Server {
         Fatal(reason)
     }
 
-    /// Stops in order: no new calls, streams ended with `Unavailable`, raft, log, database.
+    /// Waits until this member was removed from its cluster, which it has to leave then.
+    pub async fn removed(&self) {
+        let (mut told, api) = (self.removal.clone(), self.api.clone());
+        tokio::select! {
+            // The sender lives as long as the transport.
+            _ = told.wait_for(|removed| *removed) => {}
+            () = api.removed_by_log() => {}
+        }
+    }
+
+    /// Stops in order: leadership handed over, no new calls, streams ended with `Unavailable`,
+    /// raft, log, database.
     pub async fn stop(self) {
         tracing::info!("closing etcd server");
-        tracing::info!("skipped leadership transfer for single voting member cluster");
+        self.api.hand_over_before_stop().await;
         self.stop.send_replace(true);
+        self.transport.stop().await;
         for listener in self.listeners {
             // A listener that panicked has nothing left to stop.
             let _ = listener.await;
@@ -160,6 +169,87 @@ impl Server {
     }
 }
 
+/// How this member reaches its peers.
+struct Links {
+    connector: Arc<dyn Connect>,
+}
+
+impl Links {
+    fn new(_config: &Config) -> Self {
+        Self { connector: Arc::new(PlainTcp::default()) }
+    }
+
+    fn questions(&self) -> PeerQuestions {
+        PeerQuestions::new(Arc::clone(&self.connector))
+    }
+
+    fn transport(&self, config: &Config, api: &Api, delivery: Delivery) -> Transport {
+        let (member, cluster) = (api.raft.member(), api.raft.cluster());
+        let base = rafthttp::Config::new(member, cluster, Arc::clone(&self.connector));
+        let urls = config.initial_advertise_peer_urls.iter().map(Url::to_string).collect();
+        let config = rafthttp::Config {
+            server_version: ETCD_VERSION.into(),
+            peer_urls: urls,
+            dial_timeout: Duration::from_secs(1) + config.election,
+            read_timeout: config.peer_read_timeout,
+            write_timeout: config.peer_write_timeout,
+            clock: Arc::new(api.clock),
+            ..base
+        };
+        let transport = Transport::new(config, Arc::new(delivery));
+        if api.transport.set(transport.clone()).is_err() {
+            tracing::error!("the peer transport was made twice");
+        }
+        transport
+    }
+}
+
+fn serve_peers(
+    bound: Vec<(Url, TcpListener)>,
+    transport: &Transport,
+    api: &Api,
+    config: &Config,
+    stopped: &watch::Receiver<bool>,
+) -> Vec<JoinHandle<()>> {
+    let router = transport.router(Arc::new(PeerAnswers(api.clone())));
+    let limits =
+        rafthttp::Limits { write_timeout: config.peer_write_timeout, ..Default::default() };
+    let serve = |(url, listener): (Url, TcpListener)| {
+        tracing::info!(address = %url, "serving peer traffic");
+        let listener = rafthttp::Listener::Tcp(listener);
+        tokio::spawn(rafthttp::serve(listener, router.clone(), None, limits, stopped.clone()))
+    };
+    bound.into_iter().map(serve).collect()
+}
+
+fn serve_clients(
+    api: &Api,
+    client: Vec<(Url, TcpListener)>,
+    metrics_only: Vec<(Url, TcpListener)>,
+    config: &Config,
+    stopped: &watch::Receiver<bool>,
+) -> Vec<JoinHandle<()>> {
+    let limits = Limits {
+        max_concurrent_streams: config.concurrent_streams_max,
+        keepalive_interval: config.keepalive_interval,
+        keepalive_timeout: config.keepalive_timeout,
+    };
+    let front = Front::new(api.clone());
+    let mut listeners = Vec::new();
+    for (url, listener) in client {
+        tracing::info!(address = %url, "serving client traffic insecurely; this is strongly discouraged!");
+        let served = listen::serve(listener, front.clone(), limits.clone(), stopped.clone());
+        listeners.push(tokio::spawn(served));
+    }
+    for (url, listener) in metrics_only {
+        tracing::info!(address = %url, "serving metrics");
+        let front = front.clone().http_only();
+        let served = listen::serve(listener, front, limits.clone(), stopped.clone());
+        listeners.push(tokio::spawn(served));
+    }
+    listeners
+}
+
 fn settings(config: &Config) -> Settings {
     Settings {
         request_bytes_max: config.request_bytes_max,
@@ -167,6 +257,8 @@ fn settings(config: &Config) -> Settings {
         request_timeout: config.request_timeout(),
         quota_bytes: config.effective_quota_bytes(),
         progress_interval: config.progress_interval,
+        reconfiguration: policy(config),
+        election: config.election,
         version: ETCD_VERSION,
     }
 }
@@ -187,6 +279,7 @@ async fn publish(
     config: &Config,
     client_urls: &[Url],
     mut fatal: watch::Receiver<Option<String>>,
+    mut removal: watch::Receiver<bool>,
 ) -> Result<(), StartError> {
     let defaults = Config::default();
     // Nobody can reach port 0: a listener that chose its port advertises what it got.
@@ -200,11 +293,7 @@ async fn publish(
     let urls: Vec<String> = advertised.iter().map(Url::to_string).collect();
     let work = async {
         loop {
-            let done = async {
-                api.publish(&config.name, &urls).await?;
-                api.ensure_cluster_version(CLUSTER_VERSION).await
-            };
-            match done.await {
+            match api.publish(&config.name, &urls).await {
                 Ok(()) => return,
                 Err(status) => {
                     let error = status.message();
@@ -216,6 +305,7 @@ async fn publish(
     };
     tokio::select! {
         () = work => Ok(()),
+        _ = removal.wait_for(|removed| *removed) => Err(StartError::Removed),
         reason = fatal.wait_for(Option::is_some) => {
             let reason = reason.ok().and_then(|reason| reason.clone()).unwrap_or_default();
             Err(StartError::Raft(etcdrs_raft_glue::StartError::Raft(reason)))
@@ -313,11 +403,6 @@ impl Front {
             .expect("the committed descriptors are complete");
         let reflection = BoxCloneSyncService::new(reflection);
         Self { router: crate::http::router(api.clone()), api, reflection, http_only: false }
-    }
-
-    /// What peers may ask a cluster of one: its version.
-    fn peer_port(self) -> Self {
-        Self { router: crate::http::peer_router(self.api.clone()), ..self.http_only() }
     }
 
     fn http_only(self) -> Self {

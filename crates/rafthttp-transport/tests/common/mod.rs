@@ -15,6 +15,7 @@ use etcdrs_rafthttp_transport::{
     SnapshotBody, SnapshotRefused, Transport, serve,
 };
 use etcdrs_types::{ClusterId, MemberId};
+use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -86,18 +87,19 @@ impl Handler for Recorder {
         &'a self,
         _from: MemberId,
         head: Bytes,
-        mut body: SnapshotBody,
+        body: SnapshotBody,
     ) -> BoxFuture<'a, Result<Bytes, SnapshotRefused>> {
         Box::pin(async move {
+            let mut chunks = Box::pin(body.into_stream());
             let mut bytes = 0;
             let result = loop {
-                match body.chunk().await {
-                    Ok(Some(chunk)) => {
+                match chunks.next().await {
+                    Some(Ok(chunk)) => {
                         bytes += chunk.len() as u64;
                         self.seen.send_modify(|seen| seen.snapshot_bytes += chunk.len() as u64);
                     }
-                    Ok(None) => break Ok((head, bytes)),
-                    Err(error) => break Err(error.to_string()),
+                    None => break Ok((head, bytes)),
+                    Some(Err(error)) => break Err(error.to_string()),
                 }
             };
             self.seen.send_modify(|seen| seen.snapshots.push(result.clone()));

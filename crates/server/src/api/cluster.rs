@@ -1,12 +1,16 @@
 //! The Cluster service: what one member can tell.
 
+use std::time::Duration;
+
 use etcdrs_proto::{etcdserverpb as pb, membershippb};
 use prost::Message as _;
 use tonic::Status;
 
-use crate::api::wire::Header;
 use crate::api::{Api, Request};
 use crate::grpc::Payload;
+
+/// How long a member that was removed goes on, as etcd does.
+const LEAVE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Api {
     pub(crate) async fn member_list(
@@ -16,20 +20,8 @@ impl Api {
         if request.linearizable {
             self.barrier().await?;
         }
-        let cluster = self.state.cluster.read();
-        let members = cluster.members().map(|member| pb::Member {
-            id: member.id.0,
-            name: member.name.clone(),
-            peer_urls: member.peer_urls.clone(),
-            client_urls: member.client_urls.clone(),
-            is_learner: member.is_learner,
-        });
-        // Member answers carry no revision (MB-10).
-        let header = Header { revision: 0, ..self.current_header() };
-        Ok(Payload::message(&pb::MemberListResponse {
-            header: Some(header.message()),
-            members: members.collect(),
-        }))
+        let (header, members) = (Some(self.member_header()), self.members());
+        Ok(Payload::message(&pb::MemberListResponse { header, members }))
     }
 
     /// Tells the cluster this member's name and client URLs.
@@ -44,12 +36,70 @@ impl Api {
         self.propose(Request::ClusterMemberAttrSet, &request.encode_to_vec()).await.map(drop)
     }
 
-    /// Sets the cluster version if none was agreed yet.
-    pub(crate) async fn ensure_cluster_version(&self, version: &str) -> Result<(), Status> {
-        if self.state.cluster.read().version() == Some(version) {
-            return Ok(());
-        }
+    /// Proposes a cluster version.
+    pub(crate) async fn set_cluster_version(&self, version: &str) -> Result<(), Status> {
         let request = membershippb::ClusterVersionSetRequest { ver: version.to_owned() };
         self.propose(Request::ClusterVersionSet, &request.encode_to_vec()).await.map(drop)
+    }
+
+    /// Keeps what every call asks about this member in reach.
+    pub(crate) async fn follow_membership(self) {
+        let mut memberships = self.raft.watch_membership();
+        loop {
+            let at = memberships.borrow_and_update().at.1;
+            if !self.raft.wait_applied(at).await {
+                return;
+            }
+            self.leadership.set_learns(self.is_learner());
+            if memberships.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Returns a moment after the log has removed this member.
+    pub(crate) async fn removed_by_log(&self) {
+        let mut memberships = self.raft.watch_membership();
+        loop {
+            let at = memberships.borrow_and_update().at.1;
+            let applied = self.raft.wait_applied(at).await;
+            if applied && self.state.cluster.read().is_removed(self.raft.member()) {
+                // Whoever asked for it still gets an answer.
+                tokio::time::sleep(LEAVE_PAUSE).await;
+                return;
+            }
+            if memberships.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Hands the leadership to the voter that was reached for the longest time, if this member
+    /// leads and there is one (storage-and-raft.md §4.13).
+    pub(crate) async fn hand_over_before_stop(&self) {
+        let membership = self.raft.membership();
+        if membership.voters.len() <= 1 {
+            tracing::info!("skipped leadership transfer for single voting member cluster");
+            return;
+        }
+        if !self.raft.status().is_leader {
+            tracing::info!("skipped leadership transfer; local server is not leader");
+            return;
+        }
+        let Some(transport) = self.transport.get() else { return };
+        let mut reached: Vec<_> = transport
+            .peers()
+            .iter()
+            .filter(|peer| membership.voters.contains(&peer.id))
+            .filter_map(|peer| Some((peer.active_since?, peer.id)))
+            .collect();
+        reached.sort_unstable();
+        let Some((_, target)) = reached.first() else {
+            tracing::warn!("leadership transfer failed: no other voter can be reached");
+            return;
+        };
+        if let Err(status) = self.hand_over(*target, self.settings.request_timeout).await {
+            tracing::warn!(error = status.message(), "leadership transfer failed");
+        }
     }
 }

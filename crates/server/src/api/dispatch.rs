@@ -1,7 +1,7 @@
 //! From a path to the call that answers it.
 
 use bytes::Bytes;
-use etcdrs_proto::METHODS;
+use etcdrs_proto::{METHODS, etcdserverpb as pb};
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use prost::Message;
@@ -9,6 +9,9 @@ use tonic::{Code, Status};
 
 use crate::api::{Api, health, kv, status};
 use crate::grpc::{self, Body, Payload, Requests};
+
+/// The one stream that a learner serves.
+const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
 
 impl Api {
     /// Answers a gRPC request.
@@ -22,7 +25,13 @@ impl Api {
             self.metrics.rpcs.handled(method, status.code());
             return grpc::refuse(&status);
         }
-        if METHODS[method].client_streaming || METHODS[method].server_streaming {
+        let streams = METHODS[method].client_streaming || METHODS[method].server_streaming;
+        if streams && self.learns() && METHODS[method].path != SNAPSHOT {
+            let status = status::not_for_learner();
+            self.metrics.rpcs.handled(method, status.code());
+            return grpc::refuse(&status);
+        }
+        if streams {
             return Box::pin(self.call_stream(method, request)).await;
         }
         let result = self.call_unary(METHODS[method].path, request).await;
@@ -54,6 +63,9 @@ impl Api {
         let limit = self.settings.message_bytes_max();
         let raw = grpc::read_unary(request.into_body(), limit).await?;
         self.metrics.received.inc_by(raw.len() as u64);
+        if self.learns() {
+            return self.call_learner(path, raw).await;
+        }
         match path {
             "/etcdserverpb.KV/Range" => kv::range(self, &decode(&raw)?).await,
             "/etcdserverpb.KV/Put" => kv::put(self, raw).await,
@@ -61,6 +73,21 @@ impl Api {
             "/etcdserverpb.KV/Txn" => kv::txn(self, raw).await,
             // The rest lives in a future of its own, so that the frequent ones stay small.
             _ => Box::pin(self.call_rarely(path, raw)).await,
+        }
+    }
+
+    /// What a learner answers: reads that may be stale, and its status (v3-api.md §0).
+    async fn call_learner(&self, path: &'static str, raw: Bytes) -> Result<Payload, Status> {
+        match path {
+            "/etcdserverpb.KV/Range" => {
+                let request: pb::RangeRequest = decode(&raw)?;
+                if request.serializable {
+                    return Box::pin(kv::range(self, &request)).await;
+                }
+                Err(status::not_for_learner())
+            }
+            "/etcdserverpb.Maintenance/Status" => Box::pin(self.status()).await,
+            _ => Err(status::not_for_learner()),
         }
     }
 
@@ -72,12 +99,16 @@ impl Api {
             "/etcdserverpb.Lease/LeaseTimeToLive" => self.lease_time_to_live(&decode(&raw)?).await,
             "/etcdserverpb.Lease/LeaseLeases" => Ok(self.lease_leases()),
             "/etcdserverpb.Cluster/MemberList" => self.member_list(&decode(&raw)?).await,
+            "/etcdserverpb.Cluster/MemberAdd" => self.member_add(decode(&raw)?).await,
+            "/etcdserverpb.Cluster/MemberRemove" => self.member_remove(&decode(&raw)?).await,
+            "/etcdserverpb.Cluster/MemberUpdate" => self.member_update(decode(&raw)?).await,
+            "/etcdserverpb.Cluster/MemberPromote" => self.member_promote(&decode(&raw)?).await,
             "/etcdserverpb.Maintenance/Alarm" => self.alarm(&raw).await,
             "/etcdserverpb.Maintenance/Status" => self.status().await,
             "/etcdserverpb.Maintenance/Defragment" => self.defragment().await,
             "/etcdserverpb.Maintenance/Hash" => self.hash().await,
             "/etcdserverpb.Maintenance/HashKV" => self.hash_kv(&decode(&raw)?).await,
-            "/etcdserverpb.Maintenance/MoveLeader" => self.move_leader(&decode(&raw)?),
+            "/etcdserverpb.Maintenance/MoveLeader" => self.move_leader(&decode(&raw)?).await,
             "/grpc.health.v1.Health/Check" => health::check(&decode(&raw)?),
             "/grpc.health.v1.Health/List" => Ok(health::list()),
             _ => Err(unbuilt(path)),

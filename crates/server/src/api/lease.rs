@@ -7,11 +7,13 @@ use etcdrs_apply::Answer;
 use etcdrs_lease::RenewError;
 use etcdrs_platform::{OsRandom, Random as _};
 use etcdrs_proto::etcdserverpb as pb;
+use etcdrs_rafthttp_transport::LeaseError;
 use etcdrs_types::{LeaseId, limits};
 use prost::Message as _;
 use tonic::{Code, Status};
 
 use crate::api::dispatch::decode;
+use crate::api::leader::Wish;
 use crate::api::{Api, Request, encode, kv, status};
 use crate::grpc::{self, Body, Payload, Requests, Sender};
 
@@ -61,14 +63,29 @@ impl Api {
     ) -> Result<Payload, Status> {
         // Everything granted before the call is seen (LE-06).
         self.barrier().await?;
+        let answer = match self.time_to_live_here(request) {
+            Ok(answer) => answer,
+            Err(_) => {
+                let body = self.ask_leader(Wish::TimeToLive(*request)).await?;
+                pb::LeaseTimeToLiveResponse::decode(body)
+                    .map_err(|error| Status::internal(error.to_string()))?
+            }
+        };
+        let header = Some(self.current_header().message());
+        Ok(Payload::message(&pb::LeaseTimeToLiveResponse { header, ..answer }))
+    }
+
+    /// Time to live of a lease by this member's clocks, if it leads. Without a header.
+    pub(crate) fn time_to_live_here(
+        &self,
+        request: &pb::LeaseTimeToLiveRequest,
+    ) -> Result<pb::LeaseTimeToLiveResponse, LeaseError> {
         let id = LeaseId(request.id);
         let mut lessor = self.state.lessor.lock();
-        let mut response = pb::LeaseTimeToLiveResponse {
-            header: Some(self.current_header().message()),
-            id: id.0,
-            ttl: -1,
-            ..Default::default()
-        };
+        if !lessor.is_primary() {
+            return Err(LeaseError::NotPrimary);
+        }
+        let mut response = pb::LeaseTimeToLiveResponse { id: id.0, ttl: -1, ..Default::default() };
         if let Some(live) = lessor.time_to_live(id, self.now_ms()) {
             response.ttl = live.remaining_seconds;
             response.granted_ttl = live.granted_seconds;
@@ -76,7 +93,7 @@ impl Api {
                 response.keys = lessor.keys(id).unwrap_or_default();
             }
         }
-        Ok(Payload::message(&response))
+        Ok(response)
     }
 
     pub(crate) fn lease_leases(&self) -> Payload {
@@ -120,10 +137,14 @@ impl Api {
         Ok(())
     }
 
-    /// Renews a lease: its TTL in seconds, 0 if it is gone (LE-04).
-    async fn renew(&self, id: LeaseId) -> Result<i64, Status> {
+    /// Renews a lease by this member's clocks, if it leads: its TTL in seconds (LE-04).
+    pub(crate) async fn renew_here(&self, id: LeaseId) -> Result<i64, LeaseError> {
         let deadline = self.now_ms() + self.settings.request_timeout.as_millis() as u64;
         loop {
+            // Without its quorum this member may have a successor that has let the lease expire.
+            if !self.raft.status().is_leader {
+                return Err(LeaseError::NotPrimary);
+            }
             let result = {
                 let mut lessor = self.state.lessor.lock();
                 let now = self.now_ms();
@@ -132,13 +153,13 @@ impl Api {
             };
             match result {
                 Ok(ttl) => return Ok(ttl),
-                Err(RenewError::NotFound) => return Ok(0),
-                Err(RenewError::NotPrimary) => return Err(status::not_primary_lessor()),
+                Err(RenewError::NotFound) => return Err(LeaseError::NotFound),
+                Err(RenewError::NotPrimary) => return Err(LeaseError::NotPrimary),
                 // Expired, but its revocation is not applied yet: wait for that.
                 Err(RenewError::Expiring) if self.now_ms() < deadline => {
                     tokio::time::sleep(REVOKE_POLL).await;
                 }
-                Err(RenewError::Expiring) => return Err(status::timeout()),
+                Err(RenewError::Expiring) => return Err(LeaseError::Timeout),
             }
         }
     }
@@ -160,6 +181,7 @@ impl Api {
             if now.leader.is_some() && now.leader != leader {
                 leader = now.leader;
                 self.metrics.leader_changes.inc();
+                self.leadership.changed(self.now_ms());
             }
             if !now.is_leader {
                 if leading_term.take().is_some() {

@@ -1,10 +1,13 @@
 //! The Maintenance service.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use etcdrs_apply::{Alarm, AlarmKind, Answer};
 use etcdrs_backend::Export;
 use etcdrs_proto::etcdserverpb as pb;
-use etcdrs_types::limits;
+use etcdrs_raft_glue::TransferError;
+use etcdrs_types::{MemberId, limits};
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 
@@ -12,6 +15,8 @@ use crate::api::dispatch::decode;
 use crate::api::{Api, Request, kv, status};
 use crate::grpc::{self, Body, Payload, Sender};
 
+/// Pause before a transfer to a member that lagged is tried again.
+const TRANSFER_PAUSE: Duration = Duration::from_millis(10);
 /// Blobs that wait for the client to read.
 const QUEUE: usize = 4;
 /// Bytes read from the database at once while a snapshot is streamed.
@@ -74,7 +79,7 @@ impl Api {
             raft_applied_index: raft.applied.0,
             errors,
             db_size_in_use: signed(sizes.in_use.min(sizes.on_disk)),
-            is_learner: false,
+            is_learner: self.is_learner(),
             storage_version,
             db_size_quota: self.settings.quota_bytes,
             downgrade_info: Some(pb::DowngradeInfo::default()),
@@ -115,15 +120,41 @@ impl Api {
     }
 
     /// MT-06 for a member without peers: the leader stays, and nobody else can take over.
-    pub(crate) fn move_leader(&self, request: &pb::MoveLeaderRequest) -> Result<Payload, Status> {
-        let raft = self.raft.status();
-        if !raft.is_leader {
+    pub(crate) async fn move_leader(
+        &self,
+        request: &pb::MoveLeaderRequest,
+    ) -> Result<Payload, Status> {
+        if !self.raft.status().is_leader {
             return Err(status::not_leader());
         }
-        if request.target_id != self.raft.member().0 {
-            return Err(status::bad_leader_transferee());
+        let target = MemberId(request.target_id);
+        // Its own successor is one already (MT-06).
+        if target != self.raft.member() {
+            self.hand_over(target, self.settings.request_timeout).await?;
         }
-        Ok(Payload::message(&pb::MoveLeaderResponse::default()))
+        let header = Some(self.current_header().message());
+        Ok(Payload::message(&pb::MoveLeaderResponse { header }))
+    }
+
+    /// Hands the leadership to `target`, as soon as it keeps up.
+    pub(crate) async fn hand_over(&self, target: MemberId, limit: Duration) -> Result<(), Status> {
+        let (from, to) = (self.raft.member(), target);
+        tracing::info!(current_leader_member_id = %from, transferee_member_id = %to, "leadership transfer starting");
+        let trying = async {
+            loop {
+                match self.raft.transfer_leader(target, limit).await {
+                    Ok(()) => return Ok(()),
+                    Err(TransferError::TargetLags) => tokio::time::sleep(TRANSFER_PAUSE).await,
+                    Err(TransferError::BadTarget) => return Err(status::bad_leader_transferee()),
+                    Err(TransferError::NotLeader) => return Err(status::not_leader()),
+                    Err(TransferError::TimedOut) => return Err(status::transfer_timeout()),
+                    Err(TransferError::Stopped) => return Err(status::stopped()),
+                }
+            }
+        };
+        tokio::time::timeout(limit, trying).await.unwrap_or(Err(status::transfer_timeout()))?;
+        tracing::info!(former_leader_member_id = %from, new_leader_member_id = %to, "leadership transfer finished");
+        Ok(())
     }
 
     pub(crate) async fn snapshot(&self, method: usize) -> Result<Body, Status> {

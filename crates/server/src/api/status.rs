@@ -1,7 +1,9 @@
 //! The one place that knows which code and text etcd answers with (v3-api.md §4).
 
 use etcdrs_apply::Refusal;
+use etcdrs_membership::Refused;
 use etcdrs_mvcc::RangeError;
+use etcdrs_rafthttp_transport::PeerUrl;
 use tonic::{Code, Status};
 
 macro_rules! statuses {
@@ -37,14 +39,42 @@ statuses! {
     leader_changed = Unavailable, "etcdserver: leader changed";
     stopped = Unavailable, "etcdserver: server stopped";
     timeout = Unavailable, "etcdserver: request timed out";
+    timeout_leader_failed =
+        Unavailable, "etcdserver: request timed out, possibly due to previous leader failure";
+    timeout_connection_lost =
+        Unavailable, "etcdserver: request timed out, possibly due to connection lost";
+    transfer_timeout = Unknown, "etcdserver: request timed out, leader transfer took too long";
+    not_for_learner = FailedPrecondition, "etcdserver: rpc not supported for learner";
+    bad_member_urls = InvalidArgument, "etcdserver: given member URLs are invalid";
     bad_leader_transferee = FailedPrecondition, "etcdserver: bad leader transferee";
     not_leader = FailedPrecondition, "etcdserver: not leader";
     /// Declared with another code upstream, but this is what the wire carries (ER-1).
     too_many_requests = Unknown, "etcdserver: too many requests";
-    not_primary_lessor = Unknown, "not a primary lessor";
     unknown_service = NotFound, "unknown service";
     custom_sort = Unimplemented, "RangeStream does not support custom sort orders";
     revision_filters = Unimplemented, "RangeStream does not support revision filters";
+}
+
+/// The status of a refused membership change, whose text the rule has.
+pub(crate) fn member_refused(refused: Refused) -> Status {
+    let code = match refused {
+        Refused::MemberNotFound => Code::NotFound,
+        Refused::Unhealthy => Code::Unavailable,
+        // Declared with another code upstream, but this is what the wire carries (ER-1).
+        Refused::NotEnoughStarted => Code::Unknown,
+        Refused::MemberExists
+        | Refused::PeerUrlExists
+        | Refused::TooManyLearners
+        | Refused::NotLearner
+        | Refused::LearnerNotReady => Code::FailedPrecondition,
+    };
+    Status::new(code, refused.to_string())
+}
+
+/// The peer URLs of a member to be added, if they can be some (MB-02).
+pub(crate) fn checked_peer_urls(urls: Vec<String>) -> Result<Vec<String>, Status> {
+    let good = |url: &String| url.parse::<PeerUrl>().is_ok();
+    if urls.is_empty() || !urls.iter().all(good) { Err(bad_member_urls()) } else { Ok(urls) }
 }
 
 /// The status of a refused entry.

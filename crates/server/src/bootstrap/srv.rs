@@ -94,6 +94,7 @@ fn mismatch(url: &str, service: &str, advertised: &Url) -> String {
 
 /// The name that the certificates of peers found by DNS must have: the domain, unless a CA is
 /// configured that vouches for them.
+#[cfg_attr(not(test), expect(dead_code, reason = "for TLS between peers"))]
 pub(crate) fn server_name<'a>(config: &'a Config, members: &InitialCluster) -> Option<&'a str> {
     let domain = config.discovery.srv_domain.as_str();
     let secure = members.members.values().flatten().any(Url::is_secure);

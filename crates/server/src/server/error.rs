@@ -51,15 +51,26 @@ pub enum StartError {
     /// The database could not be opened.
     #[error("open database: {0}")]
     Backend(#[from] etcdrs_backend::OpenError),
+    /// It cannot be told which database is in use.
+    #[error("find the database in use: {}", chain(.0))]
+    Database(#[from] etcdrs_raft_glue::DatabaseError),
     /// The state machine could not be opened.
     #[error("open state machine: {}", chain(.0))]
     Machine(#[from] etcdrs_apply::OpenError),
     /// Member records could not be written.
     #[error("write member records: {0}")]
     Members(#[from] etcdrs_backend::Error),
+    /// A peer's URL is none.
+    #[error("peer URL: {0}")]
+    PeerUrl(#[from] etcdrs_rafthttp_transport::AddError),
     /// The log or raft could not be started.
     #[error("start raft: {}", chain(.0))]
     Raft(#[from] etcdrs_raft_glue::StartError),
+    /// The running members say that this one was removed.
+    #[error(
+        "the member has been permanently removed from the cluster; the data directory it used must be removed before it can join as a new member"
+    )]
+    Removed,
     /// A thread ended before it answered.
     #[error("a start-up task ended early: {0}")]
     Task(#[from] tokio::task::JoinError),

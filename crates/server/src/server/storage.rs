@@ -1,20 +1,24 @@
 //! Opens what lies in the data directory, and makes it on the first start.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use etcdrs_apply as apply;
 use etcdrs_backend::Backend;
 use etcdrs_lease::min_ttl_seconds;
-use etcdrs_membership::{Cluster, MemberRecord, cluster_id, member_id};
+use etcdrs_membership::{Cluster, Version};
 use etcdrs_mvcc::watch::HubOptions;
 use etcdrs_platform::{Fs as _, OsFs, process};
 use etcdrs_raft_glue as raft;
-use etcdrs_types::{ClusterId, MemberId};
+use etcdrs_snap::DbDirs;
+use etcdrs_types::MemberId;
 use etcdrs_wal as wal;
 
-use crate::config::{Config, InitialCluster, Url};
+use crate::ETCD_VERSION;
+use crate::bootstrap::{self, Bootstrap, Disk, Kind, Network, Patience, SystemResolver};
+use crate::config::Config;
 use crate::metrics::WalMetrics;
+use crate::peers::{DiscoveryClient, PeerQuestions};
 use crate::server::StartError;
 
 /// Permissions of directories: nobody else's business.
@@ -23,35 +27,136 @@ const DIR_MODE: u32 = 0o700;
 pub(super) struct Storage {
     pub(super) machine: apply::Opened,
     pub(super) raft: raft::Config,
+    /// Whom to talk to before anything is applied.
+    pub(super) bootstrap: Bootstrap,
 }
 
-/// Opens everything on a thread that may block.
-pub(super) async fn open(config: &Config, metrics: Arc<WalMetrics>) -> Result<Storage, StartError> {
+/// The database, before it is known to whom it belongs.
+struct Found {
+    backend: Backend,
+    budget: Budget,
+    disk: Disk,
+}
+
+/// Opens everything, on a thread that may block, after it was found out who this member is.
+pub(super) async fn open(
+    config: &Config,
+    metrics: Arc<WalMetrics>,
+    questions: &PeerQuestions,
+) -> Result<Storage, StartError> {
+    let for_find = config.clone();
+    let found = tokio::task::spawn_blocking(move || find(&for_find)).await??;
+    let version: Version = ETCD_VERSION.parse().expect("our own version is one");
+    let registry = DiscoveryClient::new(config);
+    let network = Network {
+        peers: questions,
+        resolver: &SystemResolver,
+        registry: &registry,
+        patience: Patience::of(config),
+    };
+    let bootstrap = bootstrap::run(config, version, &found.disk, &network)
+        .await
+        .map_err(|error| StartError::Bootstrap(error.to_string()))?;
     let config = config.clone();
-    tokio::task::spawn_blocking(move || open_blocking(&config, metrics)).await?
+    tokio::task::spawn_blocking(move || begin(&config, metrics, found, bootstrap)).await?
 }
 
-fn open_blocking(config: &Config, metrics: Arc<WalMetrics>) -> Result<Storage, StartError> {
+/// Opens the database in use and looks at the log.
+fn find(config: &Config) -> Result<Found, StartError> {
     let budget = Budget::of(config)?;
     let data_dir = config.data_dir();
-    let snap_dir = data_dir.join("member").join("snap");
+    let snap_dir = snap_dir(config);
     let wal_dir = config.wal_dir();
     prepare(&data_dir)?;
     for dir in [&snap_dir, wal_dir.parent().unwrap_or(&data_dir)] {
         OsFs.create_dir_all(dir, DIR_MODE).map_err(|source| data_dir_error(dir, source))?;
     }
-    let backend =
-        Backend::open(&snap_dir.join("db"), &budget.backend()).map_err(|error| match error {
-            etcdrs_backend::OpenError::Locked { .. } => {
-                StartError::InUse { path: data_dir.clone() }
-            }
-            error => StartError::Backend(error),
-        })?;
-    let (member, cluster) = bootstrap(config, &backend, &wal_dir)?;
+    let live = raft::live_database(&OsFs, &wal_dir, &DbDirs::new(OsFs, &snap_dir))?;
+    let backend = Backend::open(&live, &budget.backend()).map_err(|error| match error {
+        etcdrs_backend::OpenError::Locked { .. } => StartError::InUse { path: data_dir.clone() },
+        error => StartError::Backend(error),
+    })?;
+    let disk = disk(&backend, &wal_dir)?;
+    Ok(Found { backend, budget, disk })
+}
+
+fn snap_dir(config: &Config) -> PathBuf {
+    config.data_dir().join("member").join("snap")
+}
+
+fn disk(backend: &Backend, wal_dir: &Path) -> Result<Disk, StartError> {
+    if !wal::Wal::exists(&OsFs, wal_dir).map_err(|e| data_dir_error(wal_dir, e))? {
+        let applied = apply::Machine::applied_in(backend)?;
+        if applied.0 > 0 {
+            return Err(StartError::LogMissing { dir: wal_dir.to_path_buf(), applied: applied.0 });
+        }
+        return Ok(Disk::Empty);
+    }
+    tracing::info!("server has already been initialized");
+    let metadata = wal::metadata(&OsFs, wal_dir).map_err(|source| {
+        StartError::Raft(raft::StartError::OpenLog { dir: wal_dir.to_path_buf(), source })
+    })?;
+    let cluster = Cluster::open(backend).map_err(apply::OpenError::Members)?;
+    Ok(Disk::Log {
+        member_id: metadata.node_id,
+        cluster_id: metadata.cluster_id,
+        members: cluster.members().cloned().collect(),
+    })
+}
+
+/// Writes the first rows of a member that begins, and opens the state machine.
+fn begin(
+    config: &Config,
+    metrics: Arc<WalMetrics>,
+    found: Found,
+    bootstrap: Bootstrap,
+) -> Result<Storage, StartError> {
+    let Found { backend, budget, .. } = found;
+    let voters: Vec<MemberId> = match bootstrap.kind {
+        Kind::New => bootstrap.members.iter().map(|member| member.id).collect(),
+        // Whoever joins learns from the leader who votes.
+        Kind::Join | Kind::Restart | Kind::ForceNew => Vec::new(),
+    };
+    if matches!(bootstrap.kind, Kind::New | Kind::Join) {
+        let mut batch = backend.batch();
+        let mut cluster = Cluster::open(&backend).map_err(apply::OpenError::Members)?;
+        cluster.bootstrap(&mut batch, bootstrap.members.iter().cloned());
+        backend.write(batch)?;
+        backend.flush()?;
+        let (id, cluster_id) = (bootstrap.member_id, bootstrap.cluster_id);
+        tracing::info!(local_member_id = %id, %cluster_id, "starting local member");
+    }
+    let machine = apply::Machine::open(backend, apply_options(config, &budget))?;
+    tracing::info!(
+        current_rev = machine.machine.shared().reader.current_revision(),
+        "kvstore restored"
+    );
+    let raft = raft::Config {
+        member: bootstrap.member_id,
+        cluster: bootstrap.cluster_id,
+        voters,
+        force_new: bootstrap.kind == Kind::ForceNew,
+        wal_dir: config.wal_dir(),
+        snap_dir: snap_dir(config),
+        heartbeat: config.heartbeat,
+        election: config.election,
+        pre_vote: config.pre_vote,
+        snapshot_count: config.snapshot_count.max(1),
+        catchup_entries: config.snapshot_catchup_entries,
+        log_cache_bytes_max: budget.log,
+        snaps_max: config.snapshots_max,
+        wals_max: config.wals_max,
+        warn_apply: config.warn_apply,
+        wal: wal::Options { sync: !config.no_fsync, observer: metrics, ..wal::Options::default() },
+    };
+    Ok(Storage { machine, raft, bootstrap })
+}
+
+fn apply_options(config: &Config, budget: &Budget) -> apply::Options {
     let election_ms = u64::try_from(config.election.as_millis()).unwrap_or(u64::MAX);
     let request_timeout_ms =
         u64::try_from(config.request_timeout().as_millis()).unwrap_or(u64::MAX);
-    let options = apply::Options {
+    apply::Options {
         store: etcdrs_mvcc::Options {
             value_cache_bytes: budget.values,
             event_ring_bytes: budget.ring,
@@ -66,30 +171,7 @@ fn open_blocking(config: &Config, metrics: Arc<WalMetrics>) -> Result<Storage, S
                 .unwrap_or(u64::MAX),
             ..Default::default()
         },
-    };
-    let machine = apply::Machine::open(backend, options)?;
-    tracing::info!(
-        current_rev = machine.machine.shared().reader.current_revision(),
-        "kvstore restored"
-    );
-    let raft = raft::Config {
-        member,
-        cluster,
-        voters: vec![member],
-        wal_dir,
-        snap_dir,
-        heartbeat: config.heartbeat,
-        election: config.election,
-        pre_vote: config.pre_vote,
-        snapshot_count: config.snapshot_count.max(1),
-        catchup_entries: config.snapshot_catchup_entries,
-        log_cache_bytes_max: budget.log,
-        snaps_max: config.snapshots_max,
-        wals_max: config.wals_max,
-        warn_apply: config.warn_apply,
-        wal: wal::Options { sync: !config.no_fsync, observer: metrics, ..wal::Options::default() },
-    };
-    Ok(Storage { machine, raft })
+    }
 }
 
 fn data_dir_error(path: &Path, source: std::io::Error) -> StartError {
@@ -103,73 +185,6 @@ fn prepare(data_dir: &Path) -> Result<(), StartError> {
     OsFs.write_durable(&probe, b"", 0o600)
         .and_then(|()| OsFs.remove_file(&probe))
         .map_err(|source| data_dir_error(data_dir, source))
-}
-
-/// The ids of this member and its cluster. On the first start the member's record is written and
-/// made durable; later the log knows the ids and the flags are ignored.
-fn bootstrap(
-    config: &Config,
-    backend: &Backend,
-    wal_dir: &Path,
-) -> Result<(MemberId, ClusterId), StartError> {
-    let restart = wal::Wal::exists(&OsFs, wal_dir).map_err(|e| data_dir_error(wal_dir, e))?;
-    if restart {
-        tracing::info!("server has already been initialized");
-        return Ok(Default::default());
-    }
-    let applied = apply::Machine::applied_in(backend)?;
-    if applied.0 > 0 {
-        return Err(StartError::LogMissing { dir: wal_dir.to_path_buf(), applied: applied.0 });
-    }
-    let peer_urls: Vec<String> =
-        config.initial_advertise_peer_urls.iter().map(Url::to_string).collect();
-    check_initial_cluster(config)?;
-    if config.initial_cluster_state == "existing" {
-        return Err(StartError::Bootstrap(
-            "joining an existing cluster is not available in this version; start with --initial-cluster-state=new"
-                .into(),
-        ));
-    }
-    let id = member_id(&peer_urls, &config.initial_cluster_token, None);
-    let cluster_id = cluster_id(&[id]);
-    let mut batch = backend.batch();
-    let mut cluster = Cluster::open(backend).map_err(apply::OpenError::Members)?;
-    let record = MemberRecord { id, peer_urls, ..MemberRecord::default() };
-    cluster.insert(&mut batch, record);
-    backend.write(batch)?;
-    backend.flush()?;
-    tracing::info!(local_member_id = %id, cluster_id = %cluster_id, "starting local member");
-    Ok((id, cluster_id))
-}
-
-/// operations.md §2.6, for the one member there is.
-fn check_initial_cluster(config: &Config) -> Result<(), StartError> {
-    if config.initial_cluster.is_empty() {
-        return Ok(());
-    }
-    let cluster = InitialCluster::parse(&config.initial_cluster).map_err(StartError::Bootstrap)?;
-    let Some(own) = cluster.members.get(&config.name) else {
-        return Err(StartError::Bootstrap(format!(
-            "couldn't find local name {:?} in the initial cluster configuration",
-            config.name
-        )));
-    };
-    if cluster.members.len() > 1 {
-        return Err(StartError::Bootstrap(format!(
-            "--initial-cluster names {} members: clusters of more than one are not available in this version",
-            cluster.members.len()
-        )));
-    }
-    if own != &config.initial_advertise_peer_urls {
-        let list = |urls: &[Url]| urls.iter().map(Url::to_string).collect::<Vec<_>>().join(",");
-        return Err(StartError::Bootstrap(format!(
-            "--initial-cluster has {}={} but missing from --initial-advertise-peer-urls={}",
-            config.name,
-            list(own),
-            list(&config.initial_advertise_peer_urls)
-        )));
-    }
-    Ok(())
 }
 
 /// How `--memory-budget` is shared out.
@@ -230,16 +245,5 @@ mod tests {
         let small = Config { memory_budget_bytes: 1 << 20, ..Config::default() };
         let error = Budget::of(&small).expect_err("too small").to_string();
         assert!(error.contains("--memory-budget=1048576 is too small"), "{error}");
-    }
-
-    #[test]
-    fn a_name_outside_the_initial_cluster_is_told() {
-        let config = Config {
-            name: "zz".into(),
-            initial_cluster: "a=http://127.0.0.1:1".into(),
-            ..Config::default()
-        };
-        let error = check_initial_cluster(&config).expect_err("refused").to_string();
-        assert_eq!(error, "couldn't find local name \"zz\" in the initial cluster configuration");
     }
 }
