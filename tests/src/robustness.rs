@@ -21,5 +21,16 @@ pub mod model;
 pub mod requests;
 pub mod store;
 
+pub mod cluster;
+pub mod faults;
+pub mod member;
+pub mod net;
+pub mod report;
+pub mod run;
+mod settle;
+pub mod traffic;
+pub mod watchers;
+pub mod wire;
+
 #[cfg(test)]
 mod tests;

@@ -83,6 +83,10 @@ pub enum Rule {
     EndsDiffer,
     /// A member ends without something that was promised.
     EndBehind,
+    /// The cluster did not recover from a fault.
+    NoRecovery,
+    /// A process ended by itself, or panicked.
+    MemberDied,
 }
 
 /// A broken promise.
@@ -99,7 +103,8 @@ pub struct Violation {
 }
 
 impl Violation {
-    fn new(rule: Rule, text: impl Into<String>) -> Self {
+    /// A violation that no call shows.
+    pub fn new(rule: Rule, text: impl Into<String>) -> Self {
         Self { rule, text: text.into(), operations: Vec::new(), watches: Vec::new() }
     }
 

@@ -1,0 +1,94 @@
+//! Runs a cluster under load and faults for as long as wanted, and checks what it promised.
+//!
+//! ```text
+//! robustness --minutes 30 --seed 7 --members 3 --faults kill,pause,partition
+//! robustness --check /tmp/robustness-abc
+//! ```
+//!
+//! Without `--faults` all that apply are drawn from; `--faults none` is load alone. Without
+//! `--binary` our server is built and run. Long times are cut into rounds of `--round` seconds,
+//! each with a fresh cluster and the next seed, so that every failure is replayed in short.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use etcdrs_tests::robustness::check::check;
+use etcdrs_tests::robustness::faults::{self, Kind};
+use etcdrs_tests::robustness::report;
+use etcdrs_tests::robustness::run::{RunOptions, run, target_at};
+use etcdrs_tests::robustness::traffic::Traffic;
+use etcdrs_tests::target;
+
+struct Options {
+    seconds: u64,
+    round_seconds: u64,
+    run: RunOptions,
+    check: Option<PathBuf>,
+}
+
+fn options() -> Result<Options> {
+    let mut args = std::env::args().skip(1);
+    let (mut seconds, mut round_seconds, mut seed, mut members) = (60, 60, 1, 3);
+    let mut kinds: Vec<Kind> = faults::ALL.to_vec();
+    let mut traffic = Traffic::default();
+    let (mut binary, mut folder, mut check) = (None, None, None);
+    while let Some(flag) = args.next() {
+        let value = args.next().with_context(|| format!("{flag} needs a value"))?;
+        match flag.as_str() {
+            "--minutes" => seconds = value.parse::<u64>()? * 60,
+            "--seconds" => seconds = value.parse()?,
+            "--round" => round_seconds = value.parse()?,
+            "--seed" => seed = value.parse()?,
+            "--members" => members = value.parse()?,
+            "--faults" if value == "none" => kinds.clear(),
+            "--faults" => kinds = value.split(',').map(str::parse).collect::<Result<_>>()?,
+            "--clients" => traffic.clients = value.parse()?,
+            "--rate" => traffic.calls_per_second = value.parse()?,
+            "--watchers" => traffic.watchers = value.parse()?,
+            "--binary" => binary = Some(PathBuf::from(value)),
+            "--folder" => folder = Some(PathBuf::from(value)),
+            "--check" => check = Some(PathBuf::from(value)),
+            other => bail!("unknown flag {other}"),
+        }
+    }
+    let target = match binary {
+        Some(path) => target_at(path)?,
+        None if check.is_some() => target::etcd(),
+        None => target::under_test(),
+    };
+    let duration = Duration::from_secs(seconds.min(round_seconds));
+    let run = RunOptions { members, seed, duration, faults: kinds, traffic, target, folder };
+    Ok(Options { seconds, round_seconds, run, check })
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let mut options = options()?;
+    if let Some(folder) = &options.check {
+        let history = report::load(folder)?;
+        let verdict = check(&history);
+        println!("{}\n{}", verdict.counts, verdict.explain(&history, 10));
+        return Ok(ExitCode::from(u8::from(!verdict.is_clean())));
+    }
+    let rounds = options.seconds.div_ceil(options.round_seconds.max(1)).max(1);
+    let mut bad = 0;
+    for round in 0..rounds {
+        println!("round {} of {rounds}, seed {}", round + 1, options.run.seed);
+        let report = run(&options.run).await?;
+        let faults: Vec<String> = report.faults.iter().map(|(k, n)| format!("{k} {n}")).collect();
+        println!("  layers: {}\n  faults: {}", report.layers.join(", "), faults.join(", "));
+        println!("  {}", report.verdict.counts);
+        if !report.is_clean() {
+            bad += 1;
+            println!("{}\n  again: {}", report.explanation, report.replay);
+        }
+        if let Some(folder) = &report.folder {
+            println!("  record: {}", folder.display());
+        }
+        options.run.seed += 1;
+    }
+    println!("{rounds} rounds, {bad} with violations");
+    Ok(ExitCode::from(u8::from(bad > 0)))
+}
