@@ -32,6 +32,7 @@ pub(crate) use self::discovery::{Listing, Registered, Registry};
 pub(crate) use self::dns::SystemResolver;
 pub(crate) use self::error::{BootstrapError, DiscoveryError};
 pub(crate) use self::resolve::{Resolver, SrvRecord};
+pub(crate) use self::srv::server_name;
 
 use self::error::FetchError;
 use self::resolve::{Addresses, check_same};

@@ -34,6 +34,7 @@ mod program;
 mod server;
 
 pub use crate::config::{Config, ConfigError, Url};
+pub use crate::listen::SecurityError;
 pub use crate::program::run;
 pub use crate::server::{Fatal, Server, StartError};
 

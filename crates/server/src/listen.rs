@@ -1,25 +1,36 @@
-//! Listeners: HTTP/1 and HTTP/2 on one port, and fewer, larger writes to the socket.
+//! Listeners: HTTP/1 and HTTP/2, with TLS and without, on one port; TCP ports and unix sockets; and
+//! fewer, larger writes to the socket.
 
 mod collecting;
+mod guard;
+mod pending;
+mod security;
+mod socket;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use etcdrs_rafthttp_transport::Io;
+use etcdrs_tls::Accepted;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::collecting::drive;
+pub(crate) use self::guard::Guard;
+pub use self::security::SecurityError;
+pub(crate) use self::security::{Dial, Security, given};
+pub(crate) use self::socket::Listener;
+use self::socket::{Opening, Stream};
+use crate::config::Url;
 use crate::grpc::Body;
-use crate::listen::collecting::drive;
 
-/// First bytes of a client that speaks HTTP/2 right away.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 /// A client that says nothing for this long after connecting is let go.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(300);
 /// Receive windows of HTTP/2, bytes.
@@ -43,37 +54,66 @@ pub(crate) trait Serve: Clone + Send + Sync + 'static {
     fn http(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
 }
 
-/// Binds `address`.
+/// A bound address.
+#[derive(Debug)]
+pub(crate) struct Port {
+    listener: Listener,
+    entry: Entry,
+    /// What is bound here: more than one URL if it is both with and without TLS.
+    pub(crate) urls: Vec<Url>,
+}
+
+/// What is spoken first on a port.
+#[derive(Clone, Debug)]
+enum Entry {
+    Plain,
+    Tls(Guard),
+    /// Clients choose.
+    Both(Guard),
+}
+
+/// Binds these URLs; those with TLS take connections by `guard`.
 ///
 /// # Errors
 ///
 /// The system's, with the address in the text as Go words it.
-pub(crate) async fn bind(address: &str) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let what = match error.kind() {
-            io::ErrorKind::AddrInUse => "bind: address already in use".to_owned(),
-            io::ErrorKind::PermissionDenied => "bind: permission denied".to_owned(),
-            _ => format!("bind: {error}"),
-        };
-        io::Error::new(error.kind(), format!("listen tcp {address}: {what}"))
-    })
+pub(crate) async fn bind(urls: &[Url], guard: Option<&Guard>) -> io::Result<Vec<Port>> {
+    let mut ports: Vec<Port> = Vec::new();
+    for url in urls {
+        let secured = guard.filter(|_| url.is_secure()).cloned();
+        let same = |port: &&mut Port| port.urls.iter().any(|u| u.address() == url.address());
+        if let Some(port) = ports.iter_mut().find(same) {
+            port.entry = match (&port.entry, secured) {
+                (Entry::Plain, Some(guard)) => Entry::Both(guard),
+                (Entry::Tls(guard), None) => Entry::Both(guard.clone()),
+                (entry, _) => entry.clone(),
+            };
+            port.urls.push(url.clone());
+            continue;
+        }
+        let (listener, url) = Listener::bind(url).await?;
+        let entry = secured.map_or(Entry::Plain, Entry::Tls);
+        ports.push(Port { listener, entry, urls: vec![url] });
+    }
+    Ok(ports)
 }
 
 /// Accepts until `stop` turns true, then lets open calls finish for a while.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    port: Port,
     service: impl Serve,
     limits: Limits,
     mut stop: watch::Receiver<bool>,
 ) {
+    let Port { listener, entry, .. } = port;
     let mut connections = JoinSet::new();
     let handed_on = stop.clone();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
+                Ok(stream) => {
                     let (service, limits, stop) = (service.clone(), limits.clone(), handed_on.clone());
-                    connections.spawn(connection(stream, peer, service, limits, stop));
+                    connections.spawn(connection(stream, entry.clone(), service, limits, stop));
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: wait for one to come back.
@@ -99,47 +139,110 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: Stream,
+    entry: Entry,
     service: impl Serve,
     limits: Limits,
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "could not set TCP_NODELAY");
-    }
-    let http2 = tokio::time::timeout(FIRST_BYTES_TIMEOUT, speaks_http2(&stream)).await;
-    let result = match http2 {
-        Ok(Ok(true)) => serve_http2(stream, service, &limits, stop).await,
-        Ok(Ok(false)) => serve_http1(stream, service, stop).await,
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => return,
+    let remote = stream.remote();
+    let begin = async {
+        match entry {
+            Entry::Tls(guard) => Ok::<_, io::Error>((Opening::Tls, Some(guard))),
+            Entry::Plain => Ok((stream.opening().await?, None)),
+            Entry::Both(guard) => Ok((stream.opening().await?, Some(guard))),
+        }
+    };
+    let begun = tokio::select! {
+        begun = tokio::time::timeout(FIRST_BYTES_TIMEOUT, begin) => begun,
+        // Whoever has not said anything yet has nothing to finish.
+        () = stopped(&mut stop) => return,
+    };
+    let result = match (begun, stream) {
+        (Ok(Ok((Opening::Tls, Some(guard)))), Stream::Tcp(stream, _)) => {
+            secure(guard, stream, remote, service, &limits, stop).await
+        }
+        (Ok(Ok((Opening::Tls, Some(guard)))), Stream::Unix(stream)) => {
+            secure(guard, stream, remote, service, &limits, stop).await
+        }
+        (Ok(Ok((Opening::Http2, _))), Stream::Tcp(stream, _)) => {
+            serve_http2(stream, service, &limits, stop).await
+        }
+        (Ok(Ok((Opening::Http2, _))), Stream::Unix(stream)) => {
+            serve_http2(Box::new(stream) as Boxed, service, &limits, stop).await
+        }
+        (Ok(Ok(_)), Stream::Tcp(stream, _)) => serve_http1(stream, service, stop).await,
+        (Ok(Ok(_)), Stream::Unix(stream)) => {
+            serve_http1(Box::new(stream) as Boxed, service, stop).await
+        }
+        (Ok(Err(error)), _) => Err(error.into()),
+        (Err(_), _) => return,
     };
     if let Err(error) = result {
-        tracing::debug!(%peer, %error, "connection ended");
+        tracing::debug!(?remote, %error, "connection ended");
     }
 }
 
-/// Looks at the first bytes without taking them.
-async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
-    let mut seen = [0; PREFACE.len()];
-    loop {
-        let count = stream.peek(&mut seen).await?;
-        if count == 0 || seen[..count] != PREFACE[..count] {
-            return Ok(false);
+/// Any other stream than plain TCP. The common case has code of its own.
+type Boxed = Box<dyn Io>;
+
+/// Shakes hands and serves whom it lets in.
+async fn secure(
+    guard: Guard,
+    stream: impl Io + 'static,
+    remote: Option<SocketAddr>,
+    service: impl Serve,
+    limits: &Limits,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), BoxError> {
+    let accepted = tokio::select! {
+        accepted = guard.admit(stream, remote) => accepted,
+        () = stopped(&mut stop) => return Ok(()),
+    };
+    let Some(Accepted { stream, peer, is_http2 }) = accepted else { return Ok(()) };
+    let client = SecureClient { common_name: peer.unwrap_or_default().common_name.into() };
+    let (service, stream) = (Secured { service, client }, Box::new(stream) as Boxed);
+    if is_http2 {
+        serve_http2(stream, service, limits, stop).await
+    } else {
+        serve_http1(stream, service, stop).await
+    }
+}
+
+/// Stands in the extensions of every request that came over TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SecureClient {
+    /// The common name of the client's certificate; empty without a certificate or a name.
+    pub(crate) common_name: Arc<str>,
+}
+
+/// A service over TLS: there an HTTP/2 request is for gRPC only if its content type says so.
+#[derive(Clone)]
+struct Secured<S> {
+    service: S,
+    client: SecureClient,
+}
+
+impl<S: Serve> Serve for Secured<S> {
+    async fn grpc(&self, mut request: Request<Incoming>) -> Response<Body> {
+        request.extensions_mut().insert(self.client.clone());
+        let content_type = request.headers().get(http::header::CONTENT_TYPE);
+        if content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+            return self.service.grpc(request).await;
         }
-        if count == PREFACE.len() {
-            return Ok(true);
-        }
-        // A preface in pieces: peek returns at once while bytes are there, so yield in between.
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        self.service.http(request).await
+    }
+
+    async fn http(&self, mut request: Request<Incoming>) -> Response<Body> {
+        request.extensions_mut().insert(self.client.clone());
+        self.service.http(request).await
     }
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn serve_http2(
-    stream: TcpStream,
+    stream: impl Io + 'static,
     service: impl Serve,
     limits: &Limits,
     mut stop: watch::Receiver<bool>,
@@ -170,7 +273,7 @@ async fn serve_http2(
 }
 
 async fn serve_http1(
-    stream: TcpStream,
+    stream: impl Io + 'static,
     service: impl Serve,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), BoxError> {

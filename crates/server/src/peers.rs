@@ -2,6 +2,7 @@
 
 mod answers;
 mod questions;
+mod tls;
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::answers::PeerAnswers;
 pub(crate) use self::questions::{DiscoveryClient, PeerQuestions};
+pub(crate) use self::tls::{PeerDialer, PeerDoor};
 use crate::bootstrap::Bootstrap;
 
 /// Raft's way out. The transport comes once the member knows who it is; before, nobody is there.

@@ -10,8 +10,7 @@ use std::time::Duration;
 use etcdrs_mvcc::watch::Wake;
 use etcdrs_platform::{Clock as _, OsFs, SystemClock};
 use etcdrs_raft_glue::Node;
-use etcdrs_rafthttp_transport::{self as rafthttp, Connect, PlainTcp, Transport};
-use tokio::net::TcpListener;
+use etcdrs_rafthttp_transport::{self as rafthttp, Accept, Connect, Transport};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
@@ -22,9 +21,9 @@ use crate::ETCD_VERSION;
 use crate::api::{Api, Compactor, Inner, Leadership, Pace, Settings, policy};
 use crate::config::{Config, Url};
 use crate::grpc::Body;
-use crate::listen::{self, Limits, Serve};
+use crate::listen::{self, Dial, Guard, Limits, Listener, Port, Security, Serve};
 use crate::metrics::Metrics;
-use crate::peers::{self, Delivery, PeerAnswers, PeerQuestions, Wire};
+use crate::peers::{self, Delivery, PeerAnswers, PeerDialer, PeerDoor, PeerQuestions, Wire};
 
 /// Watchers fed in one round of the task that reads history for them.
 const CATCH_UP_WATCHERS: usize = 512;
@@ -63,11 +62,15 @@ impl Server {
         let metrics = Metrics::new(ETCD_VERSION);
         let data_dir = config.data_dir();
         tracing::info!(name = config.name, data_dir = %data_dir.display(), "starting an etcd server");
-        // Bound before anything is opened: a port in use must not leave a new data directory.
+        let for_security = config.clone();
+        let security = tokio::task::spawn_blocking(move || Security::open(&for_security)).await??;
+        // Bound before anything is opened: a port in use must not leave a database.
+        let peer = bind_peers(&config.listen_peer_urls).await?;
+        let guard = security.clients.as_ref();
+        let bind = |urls| async move { listen::bind(urls, guard).await.map_err(StartError::Bind) };
         let client = bind(&config.listen_client_urls).await?;
         let metrics_only = bind(&config.listen_metrics_urls).await?;
-        let peer = bind(&config.listen_peer_urls).await?;
-        let links = Links::new(&config);
+        let links = Links::new(security.dial);
         let storage::Storage { machine, raft, bootstrap } =
             storage::open(&config, Arc::clone(&metrics.wal), &links.questions()).await?;
         let state = machine.machine.shared();
@@ -95,7 +98,7 @@ impl Server {
         let transport = links.transport(&config, &api, delivery);
         peers::introduce(&transport, &bootstrap)?;
         wire.connect(transport.clone());
-        let mut listeners = serve_peers(peer, &transport, &api, &config, &stopped);
+        let mut listeners = serve_peers(peer, security.peers, &transport, &api, &config, &stopped);
         let answering = api.clone();
         raft.inbound().set_answering(Box::new(move |_, question| {
             let api = answering.clone();
@@ -110,7 +113,7 @@ impl Server {
             tokio::spawn(measure_lag(api.clone())),
             tokio::spawn(warm_values(api.clone())),
         ];
-        let client_urls = client.iter().map(|(url, _)| url.clone()).collect::<Vec<_>>();
+        let client_urls = client.iter().flat_map(|port| port.urls.clone()).collect::<Vec<_>>();
         publish(&api, &config, &client_urls, fatal.clone(), removal.clone()).await?;
         tasks.push(tokio::spawn(versions::monitor(api.clone(), links.questions())));
         listeners.extend(serve_clients(&api, client, metrics_only, &config, &stopped));
@@ -175,8 +178,8 @@ struct Links {
 }
 
 impl Links {
-    fn new(_config: &Config) -> Self {
-        Self { connector: Arc::new(PlainTcp::default()) }
+    fn new(dial: Dial) -> Self {
+        Self { connector: Arc::new(PeerDialer::new(dial)) }
     }
 
     fn questions(&self) -> PeerQuestions {
@@ -205,27 +208,41 @@ impl Links {
 }
 
 fn serve_peers(
-    bound: Vec<(Url, TcpListener)>,
+    bound: Vec<(Url, Listener)>,
+    guard: Option<Guard>,
     transport: &Transport,
     api: &Api,
     config: &Config,
     stopped: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
     let router = transport.router(Arc::new(PeerAnswers(api.clone())));
-    let limits =
-        rafthttp::Limits { write_timeout: config.peer_write_timeout, ..Default::default() };
-    let serve = |(url, listener): (Url, TcpListener)| {
+    let limits = rafthttp::Limits {
+        write_timeout: config.peer_write_timeout,
+        // The door has a limit of its own, and says more when it is passed.
+        handshake_timeout: 2 * etcdrs_tls::HANDSHAKE_TIMEOUT,
+        ..Default::default()
+    };
+    let serve = |(url, listener): (Url, Listener)| {
         tracing::info!(address = %url, "serving peer traffic");
-        let listener = rafthttp::Listener::Tcp(listener);
-        tokio::spawn(rafthttp::serve(listener, router.clone(), None, limits, stopped.clone()))
+        let guard = guard.clone().filter(|_| url.is_secure());
+        let door = guard.map(|guard| Arc::new(PeerDoor(guard)) as Arc<dyn Accept>);
+        let (listener, file) = match listener {
+            Listener::Tcp(listener) => (rafthttp::Listener::Tcp(listener), None),
+            Listener::Unix(listener, file) => (rafthttp::Listener::Unix(listener), Some(file)),
+        };
+        let serving = rafthttp::serve(listener, router.clone(), door, limits, stopped.clone());
+        tokio::spawn(async move {
+            serving.await;
+            drop(file);
+        })
     };
     bound.into_iter().map(serve).collect()
 }
 
 fn serve_clients(
     api: &Api,
-    client: Vec<(Url, TcpListener)>,
-    metrics_only: Vec<(Url, TcpListener)>,
+    client: Vec<Port>,
+    metrics_only: Vec<Port>,
     config: &Config,
     stopped: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
@@ -235,17 +252,24 @@ fn serve_clients(
         keepalive_timeout: config.keepalive_timeout,
     };
     let front = Front::new(api.clone());
+    let serve =
+        |port, front| tokio::spawn(listen::serve(port, front, limits.clone(), stopped.clone()));
     let mut listeners = Vec::new();
-    for (url, listener) in client {
-        tracing::info!(address = %url, "serving client traffic insecurely; this is strongly discouraged!");
-        let served = listen::serve(listener, front.clone(), limits.clone(), stopped.clone());
-        listeners.push(tokio::spawn(served));
+    for port in client {
+        for url in &port.urls {
+            if url.is_secure() {
+                tracing::info!(address = %url, "serving client traffic securely");
+            } else {
+                tracing::info!(address = %url, "serving client traffic insecurely; this is strongly discouraged!");
+            }
+        }
+        listeners.push(serve(port, front.clone()));
     }
-    for (url, listener) in metrics_only {
-        tracing::info!(address = %url, "serving metrics");
-        let front = front.clone().http_only();
-        let served = listen::serve(listener, front, limits.clone(), stopped.clone());
-        listeners.push(tokio::spawn(served));
+    for port in metrics_only {
+        for url in &port.urls {
+            tracing::info!(address = %url, "serving metrics");
+        }
+        listeners.push(serve(port, front.clone().http_only()));
     }
     listeners
 }
@@ -263,12 +287,11 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-async fn bind(urls: &[Url]) -> Result<Vec<(Url, TcpListener)>, StartError> {
+async fn bind_peers(urls: &[Url]) -> Result<Vec<(Url, Listener)>, StartError> {
     let mut bound = Vec::new();
     for url in urls {
-        let listener = listen::bind(&url.address()).await.map_err(StartError::Bind)?;
-        let port = listener.local_addr().map_err(StartError::Bind)?.port();
-        bound.push((url.with_port(port), listener));
+        let (listener, url) = Listener::bind(url).await.map_err(StartError::Bind)?;
+        bound.push((url, listener));
     }
     Ok(bound)
 }

@@ -94,12 +94,10 @@ fn mismatch(url: &str, service: &str, advertised: &Url) -> String {
 
 /// The name that the certificates of peers found by DNS must have: the domain, unless a CA is
 /// configured that vouches for them.
-#[cfg_attr(not(test), expect(dead_code, reason = "for TLS between peers"))]
-pub(crate) fn server_name<'a>(config: &'a Config, members: &InitialCluster) -> Option<&'a str> {
+pub(crate) fn server_name(config: &Config) -> Option<&str> {
     let domain = config.discovery.srv_domain.as_str();
-    let secure = members.members.values().flatten().any(Url::is_secure);
     let trusts = !config.peer_tls.trusted_ca_file.as_os_str().is_empty();
-    (!domain.is_empty() && secure && !trusts).then_some(domain)
+    (!domain.is_empty() && !trusts).then_some(domain)
 }
 
 #[cfg(test)]
@@ -149,12 +147,13 @@ mod tests {
             found.to_string(),
             "0=https://a.example.com:2380,1=http://c.example.com:2380,me=http://b.example.com:2380"
         );
-        assert_eq!(server_name(&config, &found), Some("example.com"));
+        assert_eq!(server_name(&config), Some("example.com"));
         config.discovery.srv_name = "x".into();
         config.initial_advertise_peer_urls = Url::parse_list("http://10.0.0.2:1").expect("urls");
         let found = members(&dns, &config).await.expect("members");
         assert_eq!(found.to_string(), "me=http://b.example.com:1");
-        assert_eq!(server_name(&config, &found), None);
+        config.peer_tls.trusted_ca_file = "ca.pem".into();
+        assert_eq!(server_name(&config), None);
     }
 
     #[tokio::test]

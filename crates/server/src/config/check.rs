@@ -10,36 +10,7 @@ use super::{Config, Url};
 /// one work takes its name off.
 const NOT_YET: &[&str] = &[
     "initial-election-tick-advance",
-    "discovery-insecure-transport",
-    "discovery-insecure-skip-tls-verify",
-    "discovery-cert",
-    "discovery-key",
-    "discovery-cacert",
     "auto-compaction-retention",
-    "cert-file",
-    "key-file",
-    "client-cert-file",
-    "client-key-file",
-    "client-cert-auth",
-    "client-crl-file",
-    "client-cert-allowed-hostname",
-    "trusted-ca-file",
-    "auto-tls",
-    "peer-cert-file",
-    "peer-key-file",
-    "peer-client-cert-file",
-    "peer-client-key-file",
-    "peer-client-cert-auth",
-    "peer-trusted-ca-file",
-    "peer-crl-file",
-    "peer-auto-tls",
-    "peer-cert-allowed-cn",
-    "peer-cert-allowed-hostname",
-    "peer-skip-client-san-verification",
-    "self-signed-cert-validity",
-    "cipher-suites",
-    "tls-min-version",
-    "tls-max-version",
     "cors",
     "host-whitelist",
     "auth-token",
@@ -158,7 +129,8 @@ impl Config {
         if least == "TLS1.3" && !self.cipher_suites.is_empty() {
             return Err("cipher suites cannot be configured when only TLS1.3 is enabled".into());
         }
-        if self.self_signed_cert_validity_years == 0 {
+        let makes_own = self.client_tls.auto || self.peer_tls.auto;
+        if makes_own && self.self_signed_cert_validity_years == 0 {
             return Err("selfSignedCertValidity is invalid,it should be greater than 0".into());
         }
         Ok(())
@@ -176,15 +148,6 @@ impl Config {
         }
         if self.listen_client_urls.is_empty() {
             return Err("--listen-client-urls names no URL".into());
-        }
-        let bound = [&self.listen_peer_urls, &self.listen_client_urls, &self.listen_metrics_urls];
-        for url in bound.into_iter().flatten() {
-            if url.is_secure() {
-                return Err(format!("{url}: TLS is not available in this version; use http"));
-            }
-            if url.is_unix() {
-                return Err(format!("{url}: unix sockets are not available in this version"));
-            }
         }
         let default = Self::default();
         for flag in NOT_YET.iter().filter_map(|name| flags::find(name)) {

@@ -30,6 +30,22 @@ pub struct TlsFlags {
     pub skip_client_san_verification: bool,
 }
 
+impl TlsFlags {
+    /// Whether a certificate or a key is named, which is what etcd takes for a wish for TLS.
+    #[must_use]
+    pub fn names_files(&self) -> bool {
+        !self.cert_file.as_os_str().is_empty() || !self.key_file.as_os_str().is_empty()
+    }
+
+    /// Certificate and key to show to others, if those are not the listener's.
+    #[must_use]
+    pub fn client_pair(&self) -> Option<(PathBuf, PathBuf)> {
+        let named = [&self.client_cert_file, &self.client_key_file]
+            .map(|path| !path.as_os_str().is_empty());
+        named.contains(&true).then(|| (self.client_cert_file.clone(), self.client_key_file.clone()))
+    }
+}
+
 /// How to find the other members of a new cluster through an etcd that runs already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoveryFlags {
@@ -65,6 +81,17 @@ pub struct DiscoveryFlags {
     pub srv_domain: String,
     /// `--discovery-srv-name`.
     pub srv_name: String,
+}
+
+impl DiscoveryFlags {
+    /// Whether any flag asks for TLS; if not, the endpoints' schemes decide.
+    #[must_use]
+    pub fn asks_for_tls(&self) -> bool {
+        let files = [&self.cert_file, &self.key_file, &self.trusted_ca_file];
+        files.iter().any(|path| !path.as_os_str().is_empty())
+            || !self.insecure_transport
+            || self.insecure_skip_tls_verify
+    }
 }
 
 impl Default for DiscoveryFlags {

@@ -33,13 +33,16 @@ struct Socket<S> {
     pending: Vec<u8>,
     /// Bytes at the front of `pending` that are written already.
     written: usize,
+    /// Whether the socket was not flushed since the last write: what encrypts may hold back bytes
+    /// that it has taken.
+    unflushed: bool,
     /// Why the socket takes nothing any more.
     failed: Option<io::ErrorKind>,
 }
 
 /// Makes a connection of `inner` by `connect`.
 pub(crate) fn drive<C, S>(inner: S, connect: impl FnOnce(Collecting<S>) -> C) -> Driven<C, S> {
-    let socket = Socket { inner, pending: Vec::new(), written: 0, failed: None };
+    let socket = Socket { inner, pending: Vec::new(), written: 0, unflushed: false, failed: None };
     let socket = Arc::new(Mutex::new(socket));
     let connection = Box::pin(connect(Collecting(Arc::clone(&socket))));
     Driven { connection, socket }
@@ -68,26 +71,31 @@ impl<C: Future, S: AsyncWrite + Unpin> Future for Driven<C, S> {
 
 impl<S: AsyncWrite + Unpin> Socket<S> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.pending.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
         while self.written < self.pending.len() {
             let rest = &self.pending[self.written..];
             let result = match ready!(Pin::new(&mut self.inner).poll_write(cx, rest)) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
                 other => other,
             };
-            match result {
-                Ok(count) => self.written += count,
-                Err(error) => {
-                    self.failed = Some(error.kind());
-                    self.forget_pending();
-                    return Poll::Ready(Err(error));
-                }
-            }
+            self.written += self.noted(result)?;
+            self.unflushed = true;
         }
-        self.forget_pending();
+        if self.unflushed {
+            self.forget_pending();
+            let result = ready!(Pin::new(&mut self.inner).poll_flush(cx));
+            self.noted(result)?;
+            self.unflushed = false;
+        }
         Poll::Ready(Ok(()))
+    }
+
+    /// After an error nothing more is written.
+    fn noted<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        result.inspect_err(|error| {
+            self.failed = Some(error.kind());
+            self.unflushed = false;
+            self.forget_pending();
+        })
     }
 
     fn forget_pending(&mut self) {
@@ -211,6 +219,60 @@ mod tests {
             let (_, read) = tokio::join!(driven, far.read_to_end(&mut got));
             read.expect("read");
             assert_eq!(got, [7; 5000]);
+        });
+    }
+
+    /// Takes everything and sends it when it is flushed, as a TLS connection may.
+    struct HoldsBack(Vec<u8>, DuplexStream);
+
+    impl AsyncRead for HoldsBack {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.1).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for HoldsBack {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            data: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0.extend_from_slice(data);
+            Poll::Ready(Ok(data.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let Self(held, inner) = &mut *self;
+            while !held.is_empty() {
+                let count = ready!(Pin::new(&mut *inner).poll_write(cx, held))?;
+                held.drain(..count);
+            }
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.1).poll_shutdown(cx)
+        }
+    }
+
+    #[test]
+    fn a_socket_that_holds_bytes_back_is_flushed_until_they_have_left() {
+        block_on(async {
+            let (near, mut far) = tokio::io::duplex(16);
+            let mut driven = drive(HoldsBack(Vec::new(), near), |mut socket| async move {
+                socket.write_all(&[7; 100]).await.expect("write");
+                pending::<()>().await;
+            });
+            let mut got = [0; 100];
+            tokio::select! {
+                () = &mut driven => {}
+                read = far.read_exact(&mut got) => assert_eq!(read.expect("read"), 100),
+            }
+            assert_eq!(got, [7; 100]);
         });
     }
 

@@ -7,10 +7,12 @@ use etcdrs_client::{Client, Config as ClientConfig, Credentials, Get, Put, Watch
 use etcdrs_membership::MemberRecord;
 use etcdrs_proto::mvccpb;
 use etcdrs_rafthttp_transport::{Connect, PeerMember, PeerUrl, client::Client as PeerClient};
+use etcdrs_tls::{ClientTls, ClientTlsInfo};
 use etcdrs_types::MemberId;
 
 use crate::bootstrap::{Listing, PeerInfo, Registered, Registry, RemoteCluster};
 use crate::config::{Config, DiscoveryFlags};
+use crate::listen::given;
 
 /// Asks running members on their peer URLs.
 pub(crate) struct PeerQuestions {
@@ -90,10 +92,27 @@ impl DiscoveryClient {
             config.keepalive_time = Some(flags.keepalive_time);
             config.keepalive_timeout = flags.keepalive_timeout;
             config.credentials = credentials(flags);
+            config.tls = tls(flags).await?;
             Client::connect(config).await.map_err(|error| error.to_string())
         };
         self.client.get_or_try_init(|| connect).await
     }
+}
+
+/// How to encrypt, if a flag says anything about it.
+async fn tls(flags: &DiscoveryFlags) -> Result<Option<ClientTls>, String> {
+    if !flags.asks_for_tls() {
+        return Ok(None);
+    }
+    let info = ClientTlsInfo {
+        cert_file: given(&flags.cert_file),
+        key_file: given(&flags.key_file),
+        trusted_ca_file: given(&flags.trusted_ca_file),
+        insecure_skip_verify: flags.insecure_skip_tls_verify,
+        ..ClientTlsInfo::default()
+    };
+    let made = tokio::task::spawn_blocking(move || ClientTls::new(info)).await;
+    made.map_err(|error| error.to_string())?.map(Some).map_err(|error| error.to_string())
 }
 
 /// `--discovery-user=name[:password]`.

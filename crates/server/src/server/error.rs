@@ -9,6 +9,9 @@ pub enum StartError {
     /// A port is taken, or an address is not this machine's.
     #[error("{0}")]
     Bind(#[source] io::Error),
+    /// TLS cannot be set up as the flags ask for.
+    #[error(transparent)]
+    Security(#[from] crate::listen::SecurityError),
     /// The data directory cannot be made or written.
     #[error("cannot access data directory {path:?}: {source}")]
     DataDir {
