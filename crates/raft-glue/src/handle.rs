@@ -47,6 +47,7 @@ pub struct Handle {
     pub(crate) membership: watch::Receiver<Arc<Membership>>,
     pub(crate) term: Arc<AtomicU64>,
     pub(crate) applied: watch::Receiver<u64>,
+    pub(crate) installs: watch::Receiver<u64>,
     pub(crate) log: LogStore,
     pub(crate) peers: Peers,
     pub(crate) forwarded: Forwarded,
@@ -107,6 +108,13 @@ impl Handle {
     #[must_use]
     pub fn watch_membership(&self) -> watch::Receiver<Arc<Membership>> {
         self.membership.clone()
+    }
+
+    /// Changes when another database takes the place of this member's own: what was derived from
+    /// the old one beside the state machine has to be derived again.
+    #[must_use]
+    pub fn watch_installs(&self) -> watch::Receiver<u64> {
+        self.installs.clone()
     }
 
     /// How much of the log is in memory.

@@ -116,7 +116,8 @@ async fn change<F: Fs>(
     request: Bytes,
 ) -> Result<Committed, ChangeError> {
     let proposed = membership.raft()?;
-    let payload = Payload::Change { membership: proposed.clone(), request, forced: false };
+    let change = types::Change { membership: proposed.clone(), request, forced: false };
+    let payload = Payload::Change(Box::new(change));
     let observed = Some(types::log_id(term.0, index.0));
     let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: observed };
     match raft.append_membership(proposed, payload, [unchanged]).await {

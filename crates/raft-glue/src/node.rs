@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use etcdrs_apply as apply;
@@ -20,11 +19,11 @@ use crate::forwarded::Forwarded;
 use crate::handle::{Handle, Status};
 use crate::load::{Loaded, load};
 use crate::log_store::{LogStore, Sink};
-use crate::members::{self, Membership};
-use crate::peers::{Desk, Inbound, Network, Peers, Transport, run_inbound};
-use crate::propose;
-use crate::reads::{self, Rounds};
-use crate::snapshots::{self, Incoming, Outgoing};
+use crate::members::{self, Command, Membership};
+use crate::peers::{Desk, Event, Inbound, Network, Peers, Transport, run_inbound};
+use crate::propose::{self, Queued};
+use crate::reads::{self, Rounds, Waiting};
+use crate::snapshots::{self, Arrived, Incoming, Outgoing};
 use crate::state_machine::{Never, SnapshotFiles, StateMachine};
 use crate::types::TypeConfig;
 use crate::upkeep::{self, Tell};
@@ -99,8 +98,7 @@ impl<F: Fs> Node<F> {
         let loaded = load(&fs, &config, opened)?;
         let settings = settings(&config)?;
         let lease = Duration::from_millis(settings.election_timeout_max);
-        let member = loaded.metadata.node_id;
-        let cluster = loaded.metadata.cluster_id;
+        let (member, cluster) = (loaded.metadata.node_id, loaded.metadata.cluster_id);
         let sole = config.force_new || loaded.membership.voters().eq([member.0]);
         let peers = Peers::new(transport);
         let contact = Arc::new(Contact::new(lease));
@@ -114,7 +112,7 @@ impl<F: Fs> Node<F> {
         let (in_use, database_in_use) = mpsc::channel(1);
         let (machine, log) =
             machine(loaded, databases.clone(), &config, forwarded.clone(), in_use)?;
-        let applied = machine.applied();
+        let (applied, installs) = (machine.applied(), machine.installs());
         let raft = Raft::build(member.0, Arc::new(settings), network, log.clone(), machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
@@ -123,64 +121,27 @@ impl<F: Fs> Node<F> {
             // Nobody else can lead, so there is nothing to wait for.
             raft.trigger().elect(false).await.map_err(|e| StartError::Raft(e.to_string()))?;
         }
-        let (proposals, proposal_queue) = mpsc::channel(propose::QUEUE_MAX);
-        let (reads, read_queue) = mpsc::channel(reads::QUEUE_MAX);
-        let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
-        let (status_tx, status) = watch::channel(Status::default());
-        let (membership_tx, membership) = watch::channel(Arc::new(Membership::default()));
-        let (fatal_tx, fatal) = watch::channel(None);
-        let term = Arc::new(AtomicU64::new(0));
-        let tell = Tell {
-            status: status_tx,
-            membership: membership_tx,
-            term: Arc::clone(&term),
-            fatal: fatal_tx,
-        };
-        let rounds = Rounds {
-            raft: raft.clone(),
-            member,
-            peers: peers.clone(),
-            status: status.clone(),
-            applied: applied.clone(),
-        };
-        let desk = Desk {
-            raft: raft.clone(),
-            inbound: inbound.clone(),
-            proposals: proposals.clone(),
-            reads: reads.clone(),
-        };
-        let tasks = vec![
-            tokio::spawn(propose::run(raft.clone(), proposal_queue)),
-            tokio::spawn(rounds.run(read_queue)),
-            tokio::spawn(run_inbound(desk, calls)),
-            tokio::spawn(members::run(raft.clone(), config.heartbeat, command_queue)),
-            tokio::spawn(snapshots::install(raft.clone(), databases, arrived)),
-            tokio::spawn(upkeep::follow(raft.clone(), contact, tell, config.heartbeat)),
-            tokio::spawn(upkeep::keep_snapshots(
-                raft.clone(),
-                log.clone(),
-                applied.clone(),
-                config.clone(),
-            )),
-            tokio::spawn(upkeep::keep_commit(log.clone())),
-            tokio::spawn(upkeep::keep_wals(fs, config.wal_dir.clone(), config.wals_max)),
-        ];
+        let (queues, waiting) = queues();
+        let (tell, told) = tell();
         let handle = Handle {
             member,
             cluster,
-            proposals,
-            reads,
-            commands,
-            status,
-            membership,
-            term,
+            proposals: queues.proposals,
+            reads: queues.reads,
+            commands: queues.commands,
+            status: told.status,
+            membership: told.membership,
+            term: Arc::clone(&tell.term),
             applied,
+            installs,
             log,
             peers,
             forwarded,
             inbound,
         };
-        Ok(Self { raft, handle, writer, tasks, database_in_use, fatal })
+        let work = Work { waiting, calls, arrived, databases, contact, tell };
+        let tasks = spawn(&raft, &handle, fs, &config, work);
+        Ok(Self { raft, handle, writer, tasks, database_in_use, fatal: told.fatal })
     }
 
     /// The member's handle.
@@ -219,6 +180,97 @@ impl<F: Fs> Node<F> {
             Err(_) => tracing::warn!("the log's writer ended abnormally"),
         }
     }
+}
+
+/// Where a handle puts what it wants done.
+struct Queues {
+    proposals: mpsc::Sender<Queued>,
+    reads: mpsc::Sender<Waiting>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// The other ends.
+struct WaitingWork {
+    proposals: mpsc::Receiver<Queued>,
+    reads: mpsc::Receiver<Waiting>,
+    commands: mpsc::Receiver<Command>,
+}
+
+fn queues() -> (Queues, WaitingWork) {
+    let (proposals, proposals_waiting) = mpsc::channel(propose::QUEUE_MAX);
+    let (reads, reads_waiting) = mpsc::channel(reads::QUEUE_MAX);
+    let (commands, commands_waiting) = mpsc::channel(COMMANDS_MAX);
+    let waiting = WaitingWork {
+        proposals: proposals_waiting,
+        reads: reads_waiting,
+        commands: commands_waiting,
+    };
+    (Queues { proposals, reads, commands }, waiting)
+}
+
+/// What a handle follows.
+struct Told {
+    status: watch::Receiver<Status>,
+    membership: watch::Receiver<Arc<Membership>>,
+    fatal: watch::Receiver<Option<String>>,
+}
+
+fn tell() -> (Tell, Told) {
+    let (status_tx, status) = watch::channel(Status::default());
+    let (membership_tx, membership) = watch::channel(Arc::new(Membership::default()));
+    let (fatal_tx, fatal) = watch::channel(None);
+    let tell = Tell {
+        status: status_tx,
+        membership: membership_tx,
+        term: Arc::default(),
+        fatal: fatal_tx,
+    };
+    (tell, Told { status, membership, fatal })
+}
+
+/// What the tasks beside raft work on.
+struct Work {
+    waiting: WaitingWork,
+    calls: mpsc::Receiver<Event>,
+    arrived: mpsc::Receiver<Arrived>,
+    databases: DbDirs<OsFs>,
+    contact: Arc<Contact>,
+    tell: Tell,
+}
+
+fn spawn<F: Fs>(
+    raft: &Raft<TypeConfig, StateMachine<F>>,
+    handle: &Handle,
+    fs: F,
+    config: &Config,
+    work: Work,
+) -> Vec<JoinHandle<()>> {
+    let Work { waiting, calls, arrived, databases, contact, tell } = work;
+    let rounds = Rounds {
+        raft: raft.clone(),
+        member: handle.member,
+        peers: handle.peers.clone(),
+        status: handle.status.clone(),
+        applied: handle.applied.clone(),
+    };
+    let desk = Desk {
+        raft: raft.clone(),
+        inbound: handle.inbound.clone(),
+        proposals: handle.proposals.clone(),
+        reads: handle.reads.clone(),
+    };
+    let (log, applied) = (handle.log.clone(), handle.applied.clone());
+    vec![
+        tokio::spawn(propose::run(raft.clone(), waiting.proposals)),
+        tokio::spawn(rounds.run(waiting.reads)),
+        tokio::spawn(run_inbound(desk, calls)),
+        tokio::spawn(members::run(raft.clone(), config.heartbeat, waiting.commands)),
+        tokio::spawn(snapshots::install(raft.clone(), databases, arrived)),
+        tokio::spawn(upkeep::follow(raft.clone(), contact, tell, config.heartbeat)),
+        tokio::spawn(upkeep::keep_snapshots(raft.clone(), log.clone(), applied, config.clone())),
+        tokio::spawn(upkeep::keep_commit(log)),
+        tokio::spawn(upkeep::keep_wals(fs, config.wal_dir.clone(), config.wals_max)),
+    ]
 }
 
 /// The state machine and the log of what was found on disk.

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 pub use self::inbound::{Answering, Inbound, SnapshotRefused};
-pub(crate) use self::inbound::{Desk, run as run_inbound};
+pub(crate) use self::inbound::{Desk, Event, run as run_inbound};
 pub(crate) use self::message::{Body, Envelope, Nothing, ReadAt, SnapshotHead, SnapshotTaken};
 pub(crate) use self::network::Network;
 

@@ -24,7 +24,7 @@ use crate::log_store::{Durable, LogStore};
 use crate::propose::Committed;
 use crate::snapshots::{Meta, SnapshotData};
 use crate::types::{
-    LogId, MembershipRecord, Payload, StoredMembership, TypeConfig, log_id, term_of,
+    Change, LogId, MembershipRecord, Payload, StoredMembership, TypeConfig, log_id, term_of,
 };
 
 /// Entries that one call into the machine takes, so that heartbeats and answers go out between
@@ -47,6 +47,8 @@ pub(crate) struct StateMachine<F: Fs> {
     files: SnapshotFiles<F>,
     forwarded: Forwarded,
     applied: watch::Sender<u64>,
+    /// Databases that were installed since the start.
+    installs: watch::Sender<u64>,
     clock: SystemClock,
     warn_apply: Duration,
     /// Held while the database is; nothing is ever sent.
@@ -89,6 +91,7 @@ impl<F: Fs> StateMachine<F> {
             files,
             forwarded,
             applied: watch::Sender::new(index.0),
+            installs: watch::Sender::new(0),
             clock: SystemClock::new(),
             warn_apply,
             in_use,
@@ -98,6 +101,11 @@ impl<F: Fs> StateMachine<F> {
     /// Tells the applied index as it grows.
     pub(crate) fn applied(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
+    }
+
+    /// Counts the databases that were installed since the start.
+    pub(crate) fn installs(&self) -> watch::Receiver<u64> {
+        self.installs.subscribe()
     }
 
     fn apply_slice(&mut self, slice: &[apply::Entry]) -> Result<Vec<Outcome>, apply::ApplyError> {
@@ -134,7 +142,8 @@ fn payload(entry: &crate::types::Entry) -> apply::Payload {
     match entry.payload.clone() {
         Payload::Blank => apply::Payload::Blank,
         Payload::Request(proposal) => apply::Payload::Request(proposal.0),
-        Payload::Change { membership, request, forced } => {
+        Payload::Change(change) => {
+            let Change { membership, request, forced } = *change;
             let record = MembershipRecord::of(&membership, Some(entry.log_id));
             let only = forced.then(|| record.members().collect());
             apply::Payload::Membership {
@@ -170,8 +179,9 @@ impl<F: Fs> RaftStateMachine<TypeConfig> for StateMachine<F> {
                     break;
                 };
                 let (entry, responder) = item?;
-                if let Payload::Change { membership, .. } = &entry.payload {
-                    self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                if let Payload::Change(change) = &entry.payload {
+                    let membership = change.membership.clone();
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
                 }
                 slice.push(apply::Entry {
                     index: LogIndex(entry.log_id.index),
@@ -252,9 +262,16 @@ impl<F: Fs> RaftSnapshotBuilder<TypeConfig> for Builder<F> {
             store.save(&file).and_then(|()| store.purge(keep)).map_err(io::Error::other)
         });
         durable.await.map_err(io::Error::other)??;
-        self.files.log.mark_snapshot(mark).await?;
         let meta = Meta { last_log_id: Some(self.at), last_membership: self.membership.clone() };
-        *self.newest.lock() = meta.clone();
+        // A database that was installed meanwhile is newer, and its mark stands already.
+        if self.newest.lock().last_log_id <= meta.last_log_id {
+            self.files.log.mark_snapshot(mark).await?;
+            let mut newest = self.newest.lock();
+            if newest.last_log_id <= meta.last_log_id {
+                *newest = meta;
+            }
+        }
+        let meta = self.newest.lock().clone();
         Ok(Snapshot { meta, snapshot: SnapshotData::Own })
     }
 }
@@ -285,10 +302,12 @@ impl<F: Fs> StateMachine<F> {
         let file = snapshot_file(at, &meta.last_membership);
         let mark = mark_of(&file);
         let (store, keep) = (self.files.store.clone(), self.files.keep);
-        let backend_options = self.machine.shared().backend().options().clone();
+        let current = self.machine.shared().backend();
         let options = self.machine.options().clone();
         let saved_and_loaded = tokio::task::spawn_blocking(move || {
-            let backend = Backend::open(&dir, &backend_options).map_err(io::Error::other)?;
+            let backend = current.open_beside(&dir).map_err(io::Error::other)?;
+            // The builder of an old snapshot, and whoever reads, hold it on.
+            drop(current);
             let loaded = apply::Loaded::open(backend, &options).map_err(io::Error::other)?;
             store.save(&file).and_then(|()| store.purge(keep)).map_err(io::Error::other)?;
             Ok::<_, io::Error>(loaded)
@@ -305,6 +324,7 @@ impl<F: Fs> StateMachine<F> {
         self.membership = meta.last_membership.clone();
         *self.newest.lock() = meta.clone();
         self.applied.send_replace(at.index);
+        self.installs.send_modify(|installs| *installs += 1);
         let (databases, in_use) = (self.files.databases.clone(), self.in_use.clone());
         tokio::spawn(retire(retired, databases, in_use));
         Ok(())

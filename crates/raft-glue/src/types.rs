@@ -32,14 +32,18 @@ pub(crate) enum Payload {
     Blank,
     /// A request.
     Request(Proposal),
-    /// A new membership, and with it what the change does to the records of the members: an
-    /// encoded request, or nothing.
-    Change {
-        membership: Membership,
-        request: Bytes,
-        /// Decided by the operator of a member that lost the others, not by the cluster.
-        forced: bool,
-    },
+    /// A new membership. Boxed: it is rare, and entries are moved a lot.
+    Change(Box<Change>),
+}
+
+/// A new membership, and with it what the change does to the records of the members.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Change {
+    pub(crate) membership: Membership,
+    /// An encoded request, or nothing.
+    pub(crate) request: Bytes,
+    /// Decided by the operator of a member that lost the others, not by the cluster.
+    pub(crate) forced: bool,
 }
 
 impl fmt::Display for Payload {
@@ -47,7 +51,7 @@ impl fmt::Display for Payload {
         match self {
             Self::Blank => write!(f, "blank"),
             Self::Request(proposal) => write!(f, "request of {proposal}"),
-            Self::Change { membership, .. } => write!(f, "membership {membership}"),
+            Self::Change(change) => write!(f, "membership {}", change.membership),
         }
     }
 }
@@ -69,14 +73,15 @@ impl RaftPayload for Payload {
     fn with_membership(self, membership: Membership) -> Self {
         let request = match self {
             Self::Blank => Bytes::new(),
-            Self::Request(Proposal(request)) | Self::Change { request, .. } => request,
+            Self::Request(Proposal(request)) => request,
+            Self::Change(change) => change.request,
         };
-        Self::Change { membership, request, forced: false }
+        Self::Change(Box::new(Change { membership, request, forced: false }))
     }
 
     fn get_membership(&self) -> Option<Membership> {
         match self {
-            Self::Change { membership, .. } => Some(membership.clone()),
+            Self::Change(change) => Some(change.membership.clone()),
             _ => None,
         }
     }
@@ -215,7 +220,8 @@ pub(crate) fn to_wal(entry: &Entry) -> wal::Entry {
     let (kind, data) = match entry.payload.clone() {
         Payload::Blank => (wal::EntryKind::Normal, None),
         Payload::Request(Proposal(bytes)) => (wal::EntryKind::Normal, Some(bytes)),
-        Payload::Change { membership, request, forced } => {
+        Payload::Change(change) => {
+            let Change { membership, request, forced } = *change;
             let record = MembershipRecord::of(&membership, None);
             let record = MembershipRecord { request, forced, ..record };
             (wal::EntryKind::ConfChangeV2, Some(record.encode_to_vec().into()))
@@ -243,7 +249,8 @@ pub(crate) fn from_wal(entry: wal::Entry) -> Result<Entry, String> {
             let record = MembershipRecord::decode(data.unwrap_or_default())
                 .map_err(|error| format!("entry {}: membership: {error}", entry.index))?;
             let membership = record.membership()?;
-            Payload::Change { membership, request: record.request, forced: record.forced }
+            let (request, forced) = (record.request, record.forced);
+            Payload::Change(Box::new(Change { membership, request, forced }))
         }
     };
     Ok(Entry::new(id, payload))
@@ -252,7 +259,8 @@ pub(crate) fn from_wal(entry: wal::Entry) -> Result<Entry, String> {
 /// An entry by which an operator makes `record` the membership.
 pub(crate) fn forced(id: LogId, record: &MembershipRecord) -> Entry {
     let membership = record.membership().unwrap_or_default();
-    Entry::new(id, Payload::Change { membership, request: Bytes::new(), forced: true })
+    let change = Change { membership, request: Bytes::new(), forced: true };
+    Entry::new(id, Payload::Change(Box::new(change)))
 }
 
 /// A vote as the log keeps it.

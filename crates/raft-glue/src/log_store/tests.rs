@@ -56,8 +56,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
             let (entry, responder) = item?;
             let mut place = self.0.lock();
             place.meta.last_log_id = Some(entry.log_id);
-            if let Payload::Change { membership, .. } = entry.payload {
-                place.meta.last_membership = StoredMembership::new(Some(entry.log_id), membership);
+            if let Payload::Change(change) = entry.payload {
+                place.meta.last_membership =
+                    StoredMembership::new(Some(entry.log_id), change.membership);
             }
             if let Some(responder) = responder {
                 responder.send(Outcome { revision: 1, result: Ok(Answer::Empty) });
