@@ -1,5 +1,6 @@
 //! Metrics under etcd's names, where it has one.
 
+mod peers;
 mod rpc;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use self::peers::PeerMetrics;
 pub(crate) use self::rpc::Rpcs;
 
 /// What the server counts as it goes; what can be read off its parts is read when asked for.
@@ -30,6 +32,7 @@ pub(crate) struct Metrics {
     pub(crate) received: Counter,
     pub(crate) sent: Counter,
     pub(crate) wal: Arc<WalMetrics>,
+    pub(crate) peers: PeerMetrics,
     /// Loop lag of the core thread, seconds.
     pub(crate) loop_lag: Histogram,
     registry: Arc<Registry>,
@@ -147,6 +150,7 @@ impl Metrics {
             proposals_pending.clone(),
         );
         let wal = WalMetrics::new(&mut registry);
+        let peers = PeerMetrics::new(&mut registry);
         let loop_lag = Histogram::new(exponential_buckets(0.0005, 2.0, 12));
         registry.register(
             "etcd_rs_core_loop_lag_seconds",
@@ -168,6 +172,7 @@ impl Metrics {
             compacted_keys,
             received,
             sent,
+            peers,
             wal: Arc::new(wal),
             loop_lag,
             registry: Arc::new(registry),

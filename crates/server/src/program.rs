@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use sd_notify::NotifyState;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::emulate_default_handler;
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,12 +78,16 @@ async fn serve(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    tracing::info!("notifying init daemon");
+    tell_supervisor(NotifyState::Ready);
+    tracing::info!("successfully notified init daemon");
     let (name, number) = tokio::select! {
         _ = terminate.recv() => ("terminated", SIGTERM),
         _ = interrupt.recv() => ("interrupt", SIGINT),
         () = server.removed() => {
             tracing::error!("the member has been permanently removed from the cluster");
             tracing::error!("the data directory used by this member must be removed");
+            tell_supervisor(NotifyState::Stopping);
             server.stop().await;
             return ExitCode::SUCCESS;
         }
@@ -93,6 +98,7 @@ async fn serve(config: Config) -> ExitCode {
         }
     };
     tracing::info!(signal = name, "received signal; shutting down");
+    tell_supervisor(NotifyState::Stopping);
     server.stop().await;
     // The process dies of the signal, as etcd does, so that its parent sees why it ended; process
     // 1 of a container cannot, and ends well.
@@ -102,4 +108,12 @@ async fn serve(config: Config) -> ExitCode {
         tracing::warn!(%error, "could not raise the signal again");
     }
     ExitCode::SUCCESS
+}
+
+/// Tells whoever set `NOTIFY_SOCKET`, as systemd does for `Type=notify`, how far this process is.
+/// The socket takes a datagram without waiting; where there is none, nothing happens.
+fn tell_supervisor(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "failed to notify systemd for readiness");
+    }
 }

@@ -112,6 +112,8 @@ impl Server {
             tokio::spawn(tick_progress(api.clone())),
             tokio::spawn(measure_lag(api.clone())),
             tokio::spawn(warm_values(api.clone())),
+            tokio::spawn(follow_installs(api.clone())),
+            tokio::spawn(api.clone().watch_for_leader(config.election)),
         ];
         let client_urls = client.iter().flat_map(|port| port.urls.clone()).collect::<Vec<_>>();
         publish(&api, &config, &client_urls, fatal.clone(), removal.clone()).await?;
@@ -197,6 +199,7 @@ impl Links {
             read_timeout: config.peer_read_timeout,
             write_timeout: config.peer_write_timeout,
             clock: Arc::new(api.clock),
+            observer: Arc::new(api.metrics.peers.observer(member)),
             ..base
         };
         let transport = Transport::new(config, Arc::new(delivery));
@@ -381,6 +384,16 @@ async fn warm_values(api: Api) {
                 return;
             }
         }
+    }
+}
+
+/// After a database of the leader took the place of this member's: its values are cold, and what
+/// the leader had not removed yet is to be removed here.
+async fn follow_installs(api: Api) {
+    let mut installs = api.raft.watch_installs();
+    while installs.changed().await.is_ok() {
+        api.compactor.wake();
+        warm_values(api.clone()).await;
     }
 }
 

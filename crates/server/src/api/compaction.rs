@@ -8,6 +8,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::metrics::Metrics;
 
+/// How often the worker looks for a job by itself.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Wakes the worker and follows its work. Cloneable.
 #[derive(Clone)]
 pub(crate) struct Compactor {
@@ -52,9 +55,14 @@ impl Compactor {
 
 async fn work(reader: Reader, pace: Pace, metrics: Metrics, compactor: Compactor) {
     loop {
-        compactor.wake.notified().await;
+        tokio::select! {
+            () = compactor.wake.notified() => {}
+            // A compaction that was asked of another member comes through the log alone.
+            () = tokio::time::sleep(LOOK) => {}
+        }
         while let Some(mut job) = reader.compaction_job() {
             let revision = job.revision();
+            compactor.busy.send_replace(true);
             loop {
                 // A slice is short, but its locks and writes do not belong on an async worker.
                 let removed_before = job.removed();

@@ -47,9 +47,7 @@ impl Api {
         {
             return Err(status::invalid_client_api_version());
         }
-        if headers.get("hasleader").is_some_and(|value| value == "true")
-            && self.raft.status().leader.is_none()
-        {
+        if needs_leader(headers) && self.raft.status().leader.is_none() {
             return Err(status::no_leader());
         }
         Ok(())
@@ -117,6 +115,7 @@ impl Api {
 
     async fn call_stream(&self, method: usize, request: Request<Incoming>) -> Response<Body> {
         let path = METHODS[method].path;
+        let needs_leader = needs_leader(request.headers());
         let requests = Requests::new(request.into_body(), self.settings.message_bytes_max());
         let result = match path {
             "/etcdserverpb.KV/RangeStream" => self.range_stream(method, requests).await,
@@ -127,6 +126,9 @@ impl Api {
             _ => Err(unbuilt(path)),
         };
         match result {
+            Ok(body) if needs_leader => {
+                grpc::respond_stream(body.cut_by(self.clone().leader_lost()))
+            }
             Ok(body) => grpc::respond_stream(body),
             Err(status) => {
                 self.metrics.rpcs.handled(method, status.code());
@@ -134,6 +136,10 @@ impl Api {
             }
         }
     }
+}
+
+fn needs_leader(headers: &HeaderMap) -> bool {
+    headers.get("hasleader").is_some_and(|value| value == "true")
 }
 
 /// Decodes a request.

@@ -1,10 +1,16 @@
-//! Who led when, for the texts of time-outs (CO-02), and whether this member is a learner.
+//! Who led when, for the texts of time-outs (CO-02); whether there was no leader for so long that
+//! calls that need one end; whether this member is a learner.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use tokio::sync::watch;
 use tonic::Status;
 
 use crate::api::{Api, status};
+
+/// Looks without a leader, one each election time-out, after which calls that need one end.
+const LOOKS_WITHOUT_LEADER: u32 = 3;
 
 /// What is remembered of leaders.
 #[derive(Debug, Default)]
@@ -12,6 +18,8 @@ pub(crate) struct Leadership {
     /// When the newest leader was first heard of, milliseconds; 0 before the first.
     elected_ms: AtomicU64,
     learns: AtomicBool,
+    /// How often there was no leader for too long.
+    losses: watch::Sender<u64>,
 }
 
 impl Leadership {
@@ -43,6 +51,28 @@ impl Api {
                 status::timeout_connection_lost()
             }
             _ => status::timeout(),
+        }
+    }
+
+    /// Ends calls that need a leader when there is none for too long. Looks each `election`.
+    pub(crate) async fn watch_for_leader(self, election: Duration) {
+        let mut without = 0;
+        loop {
+            tokio::time::sleep(election).await;
+            without = if self.raft.status().leader.is_some() { 0 } else { without + 1 };
+            if without == LOOKS_WITHOUT_LEADER {
+                self.leadership.losses.send_modify(|losses| *losses += 1);
+                without = 0;
+            }
+        }
+    }
+
+    /// Returns the status of a stream that needs a leader, when there is none for too long.
+    pub(crate) async fn leader_lost(self) -> Status {
+        let mut losses = self.leadership.losses.subscribe();
+        match losses.changed().await {
+            Ok(()) => status::no_leader(),
+            Err(_) => status::stopped(),
         }
     }
 }

@@ -84,12 +84,38 @@ impl Body {
         Self(Kind::Stream { messages: Box::new(messages), ended: false })
     }
 
+    /// A stream that ends with the status that `cut` returns, unless it has ended before.
+    pub(crate) fn cut_by(self, cut: impl Future<Output = Status> + Send + 'static) -> Self {
+        match self.0 {
+            Kind::Stream { messages, ended } => {
+                let messages = Box::new(Cut { messages, cut: Box::pin(cut) });
+                Self(Kind::Stream { messages, ended })
+            }
+            other => Self(other),
+        }
+    }
+
     pub(crate) fn http(body: axum::body::Body) -> Self {
         Self(Kind::Http(body))
     }
 
     pub(crate) fn tonic(body: tonic::body::Body) -> Self {
         Self(Kind::Tonic(body))
+    }
+}
+
+/// Messages until something else ends the call.
+struct Cut {
+    messages: Box<dyn Messages>,
+    cut: Pin<Box<dyn Future<Output = Status> + Send>>,
+}
+
+impl Messages for Cut {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
+        match self.cut.as_mut().poll(cx) {
+            Poll::Ready(status) => Poll::Ready(Some(Err(status))),
+            Poll::Pending => self.messages.poll_next(cx),
+        }
     }
 }
 
