@@ -182,6 +182,49 @@ impl Clients {
         limited(self.maintenance.hash_kv(pb::HashKvRequest { revision })).await
     }
 
+    /// MemberAdd.
+    pub async fn try_member_add(
+        &mut self,
+        request: pb::MemberAddRequest,
+    ) -> Result<pb::MemberAddResponse, Status> {
+        limited(self.cluster.member_add(request)).await
+    }
+
+    /// MemberRemove.
+    pub async fn try_member_remove(&mut self, id: u64) -> Result<pb::MemberRemoveResponse, Status> {
+        limited(self.cluster.member_remove(pb::MemberRemoveRequest { id })).await
+    }
+
+    /// MemberUpdate.
+    pub async fn try_member_update(
+        &mut self,
+        id: u64,
+        peer_urls: Vec<String>,
+    ) -> Result<pb::MemberUpdateResponse, Status> {
+        limited(self.cluster.member_update(pb::MemberUpdateRequest { id, peer_urls })).await
+    }
+
+    /// MemberPromote.
+    pub async fn try_member_promote(
+        &mut self,
+        id: u64,
+    ) -> Result<pb::MemberPromoteResponse, Status> {
+        limited(self.cluster.member_promote(pb::MemberPromoteRequest { id })).await
+    }
+
+    /// MemberList.
+    pub async fn try_member_list(
+        &mut self,
+        linearizable: bool,
+    ) -> Result<pb::MemberListResponse, Status> {
+        limited(self.cluster.member_list(pb::MemberListRequest { linearizable })).await
+    }
+
+    /// The members as this one knows them.
+    pub async fn members(&mut self) -> Vec<pb::Member> {
+        self.try_member_list(false).await.unwrap().members
+    }
+
     /// A watch stream.
     pub fn watch(&self) -> WatchSession {
         WatchSession::open(self.watch.clone())

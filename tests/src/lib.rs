@@ -13,6 +13,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is best shown where it happens")]
 
 pub mod client;
+pub mod cluster;
 pub mod difference;
 pub mod differential;
 pub mod errors;

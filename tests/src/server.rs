@@ -152,6 +152,27 @@ impl Server {
         Ok(())
     }
 
+    /// As [`Self::wait_ready`] for a member that need not be healthy, as a learner never is.
+    pub async fn wait_serving(&mut self) -> Result<()> {
+        let ready = ["ready to serve client requests"];
+        if !self.log.wait_for(&ready, START_LIMIT).await || !self.answers_version().await {
+            let tail = self.log.tail(PANIC_TAIL_LINES);
+            bail!("{} does not serve:\n{tail}", self.target.binary.display());
+        }
+        Ok(())
+    }
+
+    async fn answers_version(&self) -> bool {
+        let limit = tokio::time::Instant::now() + START_LIMIT;
+        while tokio::time::Instant::now() < limit {
+            if http::get(self.client_port, "/version").await.is_ok_and(|a| a.status == 200) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        false
+    }
+
     /// etcd logs that it is ready shortly before its listener answers.
     async fn answers_health(&self) -> bool {
         let limit = tokio::time::Instant::now() + START_LIMIT;
@@ -214,10 +235,29 @@ impl Server {
 
     /// SIGTERM, and waits for the exit.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let pid = self.child.as_ref().expect("the server runs").id();
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
-        kill_process(pid, Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         self.wait_exit().await
+    }
+
+    /// SIGTERM only.
+    pub fn begin_terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.pid().expect("the server runs");
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, signal).unwrap();
     }
 
     /// Waits until the process ends by itself.
@@ -241,6 +281,17 @@ impl Server {
     pub async fn try_restart(&mut self) -> Result<()> {
         self.begin_restart()?;
         self.wait_ready().await
+    }
+
+    /// Adds flags for the next starts; the last one of a name counts.
+    pub fn add_flag(&mut self, flag: &str, value: impl ToString) {
+        self.args.push(format!("--{flag}={}", value.to_string()));
+    }
+
+    /// Takes away the flags of a name that were added to the usual ones.
+    pub fn remove_flag(&mut self, flag: &str) {
+        let start = format!("--{flag}=");
+        self.args.retain(|arg| !arg.starts_with(&start));
     }
 
     /// Starts the process again without waiting for anything.

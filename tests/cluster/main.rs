@@ -1,0 +1,11 @@
+//! Clusters of real processes: membership, leaders that come and go, members that were away, the
+//! peer port, and the many ways a member may begin.
+//!
+//! Every test starts its own members on loopback and passes on a real etcd 3.5.1 as well, unless
+//! it says why not. Names carry the rule or row they are about.
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is best shown where it happens")]
+
+mod support;
+
+mod ctl;
+mod through_any;
