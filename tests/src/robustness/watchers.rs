@@ -200,7 +200,10 @@ impl Stream<'_> {
         let mut over = self.seat.over.clone();
         let ended = tokio::select! {
             ended = self.listen(at, &mut seen) => match ended {
-                Ok(ended) => ended,
+                Ok(ended) => {
+                    self.seat.told.end(at, WatchEnd::Closed("canceled by a compaction".into()));
+                    ended
+                }
                 Err(status) => {
                     self.seat.told.end(at, WatchEnd::Closed(status.to_string()));
                     Ended::Lost

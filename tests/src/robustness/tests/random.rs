@@ -7,6 +7,7 @@ use super::mutate::{HARMFUL, HARMLESS, store_of};
 use super::world::accept;
 use crate::random::Random;
 use crate::robustness::check::check;
+use crate::robustness::report;
 
 const SEEDS: u64 = 30;
 const STEPS: usize = 3_000;
@@ -72,4 +73,12 @@ fn hundred_thousand_calls() {
     let verdict = accept(&history);
     println!("{}", verdict.counts);
     assert!(verdict.counts.operations > 90_000, "{}", verdict.counts);
+}
+
+#[test]
+fn records_are_read_back_as_they_were_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let history = generate::history(3, STEPS);
+    report::save(folder.path(), &history).unwrap();
+    assert!(report::load(folder.path()).unwrap() == history, "another record came back");
 }

@@ -1,0 +1,44 @@
+//! Clusters under load and faults for a short while, with fixed seeds. What a seed fixes are the
+//! requests and the faults; where they meet is the machine's doing. Long runs, other seeds and
+//! other faults: `cargo run -p etcdrs-tests --bin robustness -- --minutes 30 --seed 7`.
+
+use std::time::Duration;
+
+use etcdrs_tests::robustness::faults::{ALL, Kind};
+use etcdrs_tests::robustness::run::{RunOptions, run};
+use etcdrs_tests::robustness::traffic::Traffic;
+use etcdrs_tests::target;
+
+async fn clean(members: usize, seed: u64, seconds: u64, faults: &[Kind]) {
+    let options = RunOptions {
+        members,
+        seed,
+        duration: Duration::from_secs(seconds),
+        faults: faults.to_vec(),
+        traffic: Traffic::default(),
+        target: target::under_test(),
+        folder: None,
+    };
+    let report = run(&options).await.unwrap_or_else(|error| panic!("{error:#}"));
+    println!("layers: {}", report.layers.join(", "));
+    println!("faults: {:?}\n{}", report.faults, report.verdict.counts);
+    assert!(
+        report.is_clean(),
+        "{}\nrecord: {:?}\nagain: {}",
+        report.explanation,
+        report.folder,
+        report.replay
+    );
+    let counts = report.verdict.counts;
+    assert!(counts.revision > 50 && counts.watch_events > 50, "too little to judge by: {counts}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_member() {
+    clean(1, 1, 8, &ALL).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_members() {
+    clean(3, 2, 15, &ALL).await;
+}
