@@ -5,7 +5,9 @@
 
 mod bench;
 mod ci;
+mod cluster;
 mod codegen;
+mod dist;
 mod instructions;
 mod size;
 mod stopwatch;
@@ -22,6 +24,8 @@ usage: cargo xtask <task> [options]
   bench [--help]      this server and a real etcd side by side
   instructions        instruction counts of the hot functions against the committed ones
   size [--help]       memory and stalls of this server with a store larger than its memory budget
+  cluster [--help]    a cluster of this server on this machine, until Ctrl-C
+  dist [--help]       the release archive
   codegen [--check]   generate proto/src/gen from the .proto files (or check that it is current)
 ";
 
@@ -44,6 +48,8 @@ fn run(args: &[String]) -> anyhow::Result<()> {
         Some(("bench", rest)) => bench::run(&root, rest),
         Some(("instructions", rest)) => instructions::run(&root, rest),
         Some(("size", rest)) => size::run(&root, rest),
+        Some(("cluster", rest)) => cluster::run(&root, rest),
+        Some(("dist", rest)) => dist::run(&root, rest),
         Some(("codegen", rest)) => codegen::run(&root, rest),
         Some(("help" | "--help" | "-h", _)) | None => {
             print!("{HELP}");
