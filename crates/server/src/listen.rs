@@ -292,3 +292,6 @@ async fn serve_http1(
     }
     Ok(connection.await?)
 }
+
+#[cfg(test)]
+mod tests;
