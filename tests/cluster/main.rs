@@ -7,5 +7,9 @@
 
 mod support;
 
+mod catch_up;
 mod ctl;
+mod failover;
+mod membership;
+mod no_quorum;
 mod through_any;

@@ -41,6 +41,35 @@ pub const REQUEST_TOO_LARGE: Expected = (Code::InvalidArgument, "etcdserver: req
 /// MoveLeader to a member that cannot take it.
 pub const BAD_LEADER_TRANSFEREE: Expected =
     (Code::FailedPrecondition, "etcdserver: bad leader transferee");
+/// MoveLeader on a member that does not lead.
+pub const NOT_LEADER: Expected = (Code::FailedPrecondition, "etcdserver: not leader");
+/// The syntax of a new member's URLs.
+pub const MEMBER_BAD_URLS: Expected =
+    (Code::InvalidArgument, "etcdserver: given member URLs are invalid");
+/// A peer URL of another member.
+pub const PEER_URL_EXISTS: Expected =
+    (Code::FailedPrecondition, "etcdserver: Peer URLs already exists");
+/// An id that is unknown or was removed.
+pub const MEMBER_NOT_FOUND: Expected = (Code::NotFound, "etcdserver: member not found");
+/// Promotion of a voter.
+pub const MEMBER_NOT_LEARNER: Expected =
+    (Code::FailedPrecondition, "etcdserver: can only promote a learner member");
+/// Promotion of a learner that is behind.
+pub const LEARNER_NOT_READY: Expected = (
+    Code::FailedPrecondition,
+    "etcdserver: can only promote a learner member which is in sync with leader",
+);
+/// More than `--max-learners`.
+pub const TOO_MANY_LEARNERS: Expected =
+    (Code::FailedPrecondition, "etcdserver: too many learner members in cluster");
+/// The strict check of who has started; declared with another code, but this one is on the wire
+/// (ER-1).
+pub const NOT_ENOUGH_STARTED: Expected =
+    (Code::Unknown, "etcdserver: re-configuration failed due to not enough started members");
+/// The strict check of who is connected.
+pub const UNHEALTHY: Expected = (Code::Unavailable, "etcdserver: unhealthy cluster");
+/// A call that wants a leader where none is known.
+pub const NO_LEADER: Expected = (Code::Unavailable, "etcdserver: no leader");
 
 /// Fails unless `result` is exactly this error.
 #[track_caller]

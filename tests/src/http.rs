@@ -17,6 +17,16 @@ pub struct Answer {
     pub body: String,
 }
 
+impl Answer {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
 /// Sends `GET path` to a port on loopback.
 pub async fn get(port: u16, path: &str) -> Result<Answer> {
     send(port, "GET", path).await
@@ -24,18 +34,47 @@ pub async fn get(port: u16, path: &str) -> Result<Answer> {
 
 /// Sends a request without a body.
 pub async fn send(port: u16, method: &str, path: &str) -> Result<Answer> {
+    exchange(port, method, path, &[], b"").await
+}
+
+/// Sends a request with these headers and this body.
+pub async fn exchange(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<Answer> {
     let exchange = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\
-             Content-Length: 0\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).await?;
+        let mut stream = open(port, method, path, headers, body).await?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await?;
         parse(&String::from_utf8_lossy(&bytes))
     };
     tokio::time::timeout(Duration::from_secs(10), exchange).await.context("no HTTP answer")?
+}
+
+/// Sends a request and leaves its answer in the connection.
+pub async fn open(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\
+         Content-Length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    stream.write_all(body).await?;
+    Ok(stream)
 }
 
 fn parse(text: &str) -> Result<Answer> {

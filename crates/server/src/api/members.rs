@@ -53,7 +53,7 @@ impl Api {
         &self,
         request: pb::MemberAddRequest,
     ) -> Result<Payload, Status> {
-        let mut peer_urls = status::checked_peer_urls(request.peer_urls)?;
+        let mut peer_urls = status::checked_peer_urls(&request.peer_urls)?;
         peer_urls.sort();
         // Salted with the time: whoever was removed may come back, but never under its old id.
         let id = member_id(&peer_urls, "", Some(self.clock.wall_unix_ms() / 1000));

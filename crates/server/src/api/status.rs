@@ -3,8 +3,9 @@
 use etcdrs_apply::Refusal;
 use etcdrs_membership::Refused;
 use etcdrs_mvcc::RangeError;
-use etcdrs_rafthttp_transport::PeerUrl;
 use tonic::{Code, Status};
+
+use crate::config::Url;
 
 macro_rules! statuses {
     ($($(#[$doc:meta])* $name:ident = $code:ident, $text:literal;)*) => {
@@ -71,10 +72,10 @@ pub(crate) fn member_refused(refused: Refused) -> Status {
     Status::new(code, refused.to_string())
 }
 
-/// The peer URLs of a member to be added, if they can be some (MB-02).
-pub(crate) fn checked_peer_urls(urls: Vec<String>) -> Result<Vec<String>, Status> {
-    let good = |url: &String| url.parse::<PeerUrl>().is_ok();
-    if urls.is_empty() || !urls.iter().all(good) { Err(bad_member_urls()) } else { Ok(urls) }
+/// The peer URLs of a member to be added, by the rules of flags (MB-02).
+pub(crate) fn checked_peer_urls(urls: &[String]) -> Result<Vec<String>, Status> {
+    let urls = Url::parse_some(urls).map_err(|_| bad_member_urls())?;
+    Ok(urls.iter().map(Url::to_string).collect())
 }
 
 /// The status of a refused entry.
