@@ -4,18 +4,21 @@
 
 use std::time::Duration;
 
-use etcdrs_tests::robustness::faults::{ALL, Kind};
+use etcdrs_tests::robustness::faults::ALL;
+use etcdrs_tests::robustness::net::Layer;
+use etcdrs_tests::robustness::net::namespaces::Namespaces;
 use etcdrs_tests::robustness::run::{RunOptions, run};
 use etcdrs_tests::robustness::traffic::Traffic;
 use etcdrs_tests::target;
 
-async fn clean(members: usize, seed: u64, seconds: u64, faults: &[Kind]) {
+async fn clean(members: usize, seed: u64, seconds: u64, layer: Layer) {
     let options = RunOptions {
         members,
         seed,
         duration: Duration::from_secs(seconds),
-        faults: faults.to_vec(),
+        faults: ALL.to_vec(),
         traffic: Traffic::default(),
+        layer,
         target: target::under_test(),
         folder: None,
     };
@@ -35,10 +38,23 @@ async fn clean(members: usize, seed: u64, seconds: u64, faults: &[Kind]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_member() {
-    clean(1, 1, 8, &ALL).await;
+    clean(1, 1, 8, Layer::Proxy).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_members() {
-    clean(3, 2, 15, &ALL).await;
+    clean(3, 2, 15, Layer::Proxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_members_in_namespaces() {
+    // Looked at first, so that a cluster that cannot start is not taken for a machine that cannot.
+    match Namespaces::create(1) {
+        Ok(probe) => drop(probe),
+        Err(error) => {
+            println!("NOT RUN, no network namespaces here: {error:#}");
+            return;
+        }
+    }
+    clean(3, 3, 10, Layer::Namespaces).await;
 }

@@ -5,7 +5,8 @@
 //! robustness --check /tmp/robustness-abc
 //! ```
 //!
-//! Without `--faults` all that apply are drawn from; `--faults none` is load alone. Without
+//! `--layer namespaces` puts the members into network namespaces, where cuts drop real packets; it
+//! needs root and `ip`. Without `--faults` all that apply are drawn from; `--faults none` is load alone. Without
 //! `--binary` our server is built and run. Long times are cut into rounds of `--round` seconds,
 //! each with a fresh cluster and the next seed, so that every failure is replayed in short.
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use etcdrs_tests::robustness::check::check;
 use etcdrs_tests::robustness::faults::{self, Kind};
+use etcdrs_tests::robustness::net::Layer;
 use etcdrs_tests::robustness::report;
 use etcdrs_tests::robustness::run::{RunOptions, run, target_at};
 use etcdrs_tests::robustness::traffic::Traffic;
@@ -33,6 +35,7 @@ fn options() -> Result<Options> {
     let (mut seconds, mut round_seconds, mut seed, mut members) = (60, 60, 1, 3);
     let mut kinds: Vec<Kind> = faults::ALL.to_vec();
     let mut traffic = Traffic::default();
+    let mut layer = Layer::Proxy;
     let (mut binary, mut folder, mut check) = (None, None, None);
     while let Some(flag) = args.next() {
         let value = args.next().with_context(|| format!("{flag} needs a value"))?;
@@ -47,6 +50,13 @@ fn options() -> Result<Options> {
             "--clients" => traffic.clients = value.parse()?,
             "--rate" => traffic.calls_per_second = value.parse()?,
             "--watchers" => traffic.watchers = value.parse()?,
+            "--layer" => {
+                layer = match value.as_str() {
+                    "proxy" => Layer::Proxy,
+                    "namespaces" => Layer::Namespaces,
+                    other => bail!("unknown layer {other}; there are proxy, namespaces"),
+                }
+            }
             "--binary" => binary = Some(PathBuf::from(value)),
             "--folder" => folder = Some(PathBuf::from(value)),
             "--check" => check = Some(PathBuf::from(value)),
@@ -59,7 +69,7 @@ fn options() -> Result<Options> {
         None => target::under_test(),
     };
     let duration = Duration::from_secs(seconds.min(round_seconds));
-    let run = RunOptions { members, seed, duration, faults: kinds, traffic, target, folder };
+    let run = RunOptions { members, seed, duration, faults: kinds, traffic, layer, target, folder };
     Ok(Options { seconds, round_seconds, run, check })
 }
 

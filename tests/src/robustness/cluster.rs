@@ -9,7 +9,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::member::{Member, Plan, Public};
-use super::net::Network;
+use super::net::namespaces::Namespaces;
+use super::net::{Layer, Network};
 use crate::client::Clients;
 use crate::server::free_port;
 use crate::target::{Flavour, Target};
@@ -31,29 +32,31 @@ pub struct Cluster {
     _folder: TempDir,
 }
 
-struct Ports {
+/// Where a member is reached.
+struct Place {
     /// The process itself: clients, peers.
-    own: (u16, u16),
-    /// The proxies before it: clients, peers.
-    proxies: (u16, u16),
+    own: (String, String),
+    /// What others know: the proxies, if there are any.
+    known: (String, String),
 }
 
 impl Cluster {
     /// Starts `count` members of a fresh cluster and waits until all are healthy.
-    pub async fn start(target: &Target, count: usize, seed: u64) -> Result<Self> {
+    pub async fn start(target: &Target, count: usize, seed: u64, layer: Layer) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("etcdrs-robustness-").tempdir()?;
         let publics: Vec<Arc<Public>> = (0..count).map(|_| Arc::default()).collect();
-        let network = Network::new(publics.clone(), seed);
+        let namespaces = match layer {
+            Layer::Proxy => None,
+            Layer::Namespaces => Some(Namespaces::create(count)?),
+        };
+        let network = Network::new(publics.clone(), seed, namespaces);
         let mut serving = Vec::new();
-        let mut ports = Vec::new();
+        let mut places = Vec::new();
         for member in 0..count {
-            let own = (free_port(), free_port());
-            let clients = TcpListener::bind("127.0.0.1:0").await?;
-            let peers = TcpListener::bind("127.0.0.1:0").await?;
-            let proxies = (clients.local_addr()?.port(), peers.local_addr()?.port());
-            serving.push(network.serve(clients, member, own.0));
-            serving.push(network.serve(peers, member, own.1));
-            ports.push(Ports { own, proxies });
+            places.push(match network.namespaces() {
+                Some(namespaces) => in_namespace(&namespaces.address(member)),
+                None => behind_proxies(&network, member, &mut serving).await?,
+            });
         }
         let members = (0..count)
             .map(|index| {
@@ -61,15 +64,14 @@ impl Cluster {
                     index,
                     target: target.clone(),
                     data_dir: folder.path().join(format!("member-{index}")),
-                    client_port: ports[index].own.0,
-                    args: flags(target.flavour, folder.path(), index, &ports),
-                    prefix: Vec::new(),
+                    client_url: places[index].own.0.clone(),
+                    args: flags(target.flavour, folder.path(), index, &places),
+                    prefix: network.namespaces().map_or(Vec::new(), |n| n.prefix(index)),
                 };
                 Member::new(plan, publics[index].clone())
             })
             .collect();
-        let endpoints =
-            ports.iter().map(|ports| format!("http://127.0.0.1:{}", ports.proxies.0)).collect();
+        let endpoints = places.iter().map(|place| place.known.0.clone()).collect();
         let mut cluster =
             Self { members, network, publics, endpoints, _serving: serving, _folder: folder };
         cluster.start_missing()?;
@@ -139,8 +141,7 @@ impl Cluster {
 
     /// A connection to the process itself.
     pub async fn direct(&self, member: usize) -> Result<Clients> {
-        let port = self.members[member].client_port();
-        Ok(Clients::try_connect(&format!("http://127.0.0.1:{port}")).await?)
+        Ok(Clients::try_connect(self.members[member].client_url()).await?)
     }
 
     /// What ended by itself or panicked.
@@ -150,19 +151,45 @@ impl Cluster {
     }
 }
 
-/// The flags of one member. Peers know each other by the proxies' ports.
-fn flags(flavour: Flavour, folder: &std::path::Path, index: usize, ports: &[Ports]) -> Vec<String> {
+fn in_namespace(address: &str) -> Place {
+    let urls = (format!("http://{address}:2379"), format!("http://{address}:2380"));
+    Place { own: urls.clone(), known: urls }
+}
+
+async fn behind_proxies(
+    network: &Network,
+    member: usize,
+    serving: &mut Vec<JoinSet<()>>,
+) -> Result<Place> {
     let url = |port: u16| format!("http://127.0.0.1:{port}");
-    let (own, proxies) = (ports[index].own, ports[index].proxies);
+    let mut urls = Vec::new();
+    for _ in ["clients", "peers"] {
+        let own = free_port();
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        urls.push((url(own), url(listener.local_addr()?.port())));
+        serving.push(network.serve(listener, member, own));
+    }
+    let (clients, peers) = (urls.swap_remove(0), urls.swap_remove(0));
+    Ok(Place { own: (clients.0, peers.0), known: (clients.1, peers.1) })
+}
+
+/// The flags of one member.
+fn flags(
+    flavour: Flavour,
+    folder: &std::path::Path,
+    index: usize,
+    places: &[Place],
+) -> Vec<String> {
+    let (own, known) = (&places[index].own, &places[index].known);
     let all: Vec<String> =
-        ports.iter().enumerate().map(|(at, p)| format!("m{at}={}", url(p.proxies.1))).collect();
+        places.iter().enumerate().map(|(at, place)| format!("m{at}={}", place.known.1)).collect();
     let mut flags = vec![
         format!("--name=m{index}"),
         format!("--data-dir={}", folder.join(format!("member-{index}")).display()),
-        format!("--listen-client-urls={}", url(own.0)),
-        format!("--advertise-client-urls={}", url(proxies.0)),
-        format!("--listen-peer-urls={}", url(own.1)),
-        format!("--initial-advertise-peer-urls={}", url(proxies.1)),
+        format!("--listen-client-urls={}", own.0),
+        format!("--advertise-client-urls={}", known.0),
+        format!("--listen-peer-urls={}", own.1),
+        format!("--initial-advertise-peer-urls={}", known.1),
         format!("--initial-cluster={}", all.join(",")),
         "--initial-cluster-token=robustness".to_owned(),
         // Often enough that kills and cuts fall into snapshots and purges.

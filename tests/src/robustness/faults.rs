@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::cluster::Cluster;
+use super::net::Layer;
 use crate::random::Random;
 use crate::target::Flavour;
 
@@ -53,13 +54,15 @@ pub const ALL: [Kind; 11] = [
 ];
 
 impl Kind {
-    /// False for what a cluster of this size or flavour has no promise for.
-    pub fn applies(self, members: usize, flavour: Flavour) -> bool {
+    /// False for what a cluster of this size or flavour has no promise for, or what the layer
+    /// cannot do.
+    pub fn applies(self, members: usize, flavour: Flavour, layer: Layer) -> bool {
         match self {
             Self::Kill | Self::Restart | Self::Pause | Self::Clients => true,
+            Self::Partition | Self::OneWay | Self::Transfer => members > 1,
+            Self::Delay | Self::Slow | Self::Reset => members > 1 && layer == Layer::Proxy,
             // etcd's streams have no checksum: without TLS a changed byte may be a changed entry.
-            Self::Damage => members > 1 && flavour == Flavour::Current,
-            _ => members > 1,
+            Self::Damage => members > 1 && layer == Layer::Proxy && flavour == Flavour::Current,
         }
     }
 }
@@ -171,11 +174,13 @@ pub async fn commit(cluster: &mut Cluster, mut fault: Fault) -> Result<String> {
         }
         fault.member = leader;
     }
-    let done = format!("{fault}, member {}", fault.member);
+    let mut done = format!("{fault}, member {}", fault.member);
     match fault.kind {
         Kind::Kill => kill(cluster, fault).await?,
         Kind::Restart => {
-            cluster.members[fault.member].terminate().await?;
+            if !cluster.members[fault.member].terminate().await? {
+                done += ", killed because it did not end";
+            }
             cluster.start_missing()?;
         }
         Kind::Pause => pause(cluster, fault).await?,
@@ -208,7 +213,7 @@ async fn kill(cluster: &mut Cluster, fault: Fault) -> Result<()> {
     } else {
         cluster.members[fault.member].kill();
     }
-    if fault.variant % 2 == 0 {
+    if fault.variant.is_multiple_of(2) {
         hold(fault).await;
     }
     cluster.start_missing()?;
@@ -242,7 +247,7 @@ async fn clients(cluster: &Cluster, fault: Fault) {
         2 => network.change(fault.member, outside, |path| path.cut = true),
         _ => network.change(fault.member, outside, |path| path.bytes_per_second = 20_000),
     }
-    if fault.variant % 4 != 0 {
+    if !fault.variant.is_multiple_of(4) {
         hold(fault).await;
         if fault.variant >= 4 {
             network.reset(outside, fault.member);

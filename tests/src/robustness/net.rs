@@ -1,12 +1,14 @@
-//! The network between the members, and between clients and members: a proxy of ours in front of
-//! every port, with a path of its own for each direction between each two.
+//! The network between the members, and between clients and members, with a path of its own for
+//! each direction between each two: a proxy of ours in front of every port, or network namespaces
+//! ([`namespaces`]), which can only cut, but cut packets.
 //!
-//! Who dials is found by the process that owns the connection's other end, so that it works for
+//! At the proxy, who dials is found by the process that owns the connection's other end, so that it works for
 //! every server, and encrypted. A path is a direction of bytes, as it is for packets: a stream that
 //! A opened to B and on which B sends uses the path from B to A.
 //!
 //! Invariant: while a path is cut no byte passes on it; [`Network::passed`] is there to show it.
 
+pub mod namespaces;
 mod owner;
 mod pump;
 
@@ -20,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::member::Public;
+use namespaces::Namespaces;
 
 /// Dialling a member that is down ends quickly by itself; this is for one that hangs.
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
@@ -59,16 +62,28 @@ struct Shared {
     members: Vec<Arc<Public>>,
     seed: u64,
     connections: AtomicU64,
+    namespaces: Option<Namespaces>,
+}
+
+/// What carries the faults of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// All members on loopback, a proxy before every port.
+    Proxy,
+    /// A network namespace for each member.
+    Namespaces,
 }
 
 impl Network {
     /// A network in which everything passes. `seed` fixes which bytes get damaged and the jitter.
-    pub fn new(members: Vec<Arc<Public>>, seed: u64) -> Self {
+    /// Without namespaces it is what [`Self::serve`] carries.
+    pub fn new(members: Vec<Arc<Public>>, seed: u64, namespaces: Option<Namespaces>) -> Self {
         let ends = members.len() + 1;
         let link = || Link { path: watch::Sender::new(Path::default()), passed: AtomicU64::new(0) };
         let links = (0..ends * ends).map(|_| link()).collect();
         let connections = AtomicU64::new(0);
-        Self { shared: Arc::new(Shared { ends, links, members, seed, connections }) }
+        let shared = Shared { ends, links, members, seed, connections, namespaces };
+        Self { shared: Arc::new(shared) }
     }
 
     /// The number of the end at which all clients are.
@@ -78,7 +93,24 @@ impl Network {
 
     /// Changes the path from one end to another.
     pub fn change(&self, from: usize, to: usize, change: impl Fn(&mut Path)) {
-        self.shared.link(from, to).path.send_modify(|path| change(path));
+        if from == to {
+            return;
+        }
+        let link = self.shared.link(from, to);
+        let was_cut = link.path.borrow().cut;
+        link.path.send_modify(|path| change(path));
+        let cut = link.path.borrow().cut;
+        if let Some(namespaces) = &self.shared.namespaces
+            && was_cut != cut
+        {
+            // A few milliseconds in which a worker waits; calls only seem longer by it.
+            namespaces.cut(from, to, cut).unwrap();
+        }
+    }
+
+    /// The namespaces, if members live in them.
+    pub fn namespaces(&self) -> Option<&Namespaces> {
+        self.shared.namespaces.as_ref()
     }
 
     /// Resets every connection between two ends.
@@ -89,8 +121,11 @@ impl Network {
 
     /// Lets everything pass again.
     pub fn heal(&self) {
-        for link in &self.shared.links {
-            link.path.send_modify(|path| *path = Path { resets: path.resets, ..Path::default() });
+        let ends = self.shared.ends;
+        for (from, to) in (0..ends * ends).map(|at| (at / ends, at % ends)) {
+            self.change(from, to, |path| {
+                *path = Path { resets: path.resets, ..Path::default() };
+            });
         }
     }
 

@@ -14,6 +14,8 @@ use super::check::{Rule, Verdict, Violation, check};
 use super::cluster::Cluster;
 use super::faults::{Faults, Kind, commit};
 use super::history::{History, Operation};
+use super::member::RECOVERY_LIMIT;
+use super::net::Layer;
 use super::traffic::{self, Traffic};
 use super::watchers::{self, Seat, Told};
 use super::wire::Wire;
@@ -34,6 +36,8 @@ pub struct RunOptions {
     pub faults: Vec<Kind>,
     /// The load.
     pub traffic: Traffic,
+    /// What carries the faults of the network.
+    pub layer: Layer,
     /// The server.
     pub target: Target,
     /// Where to write the record; without it only a bad one is written, to the temporary folder.
@@ -120,73 +124,82 @@ impl Load {
     }
 }
 
+/// The faults that were done, with the words for each.
+type Done = Vec<(Kind, String)>;
+
 /// Runs and checks.
 ///
 /// # Errors
 ///
 /// When the cluster does not start at all. A cluster that does not recover is a violation.
 pub async fn run(options: &RunOptions) -> Result<Report> {
-    let flavour = options.target.flavour;
-    let kinds: Vec<Kind> = options
-        .faults
-        .iter()
-        .copied()
-        .filter(|kind| kind.applies(options.members, flavour))
-        .collect();
-    let mut cluster =
-        Cluster::start(&options.target, options.members, options.seed).await.context("start")?;
+    let mut cluster = Cluster::start(&options.target, options.members, options.seed, options.layer)
+        .await
+        .context("start")?;
     let wire = Wire::new(cluster.endpoints.clone(), cluster.publics.clone());
     let mut history = History { operations: settle::prepare(&wire).await?, ..Default::default() };
     let mut load = Load::start(options, &wire);
-    let mut violations = Vec::new();
-    let mut done: Vec<(Kind, String)> = Vec::new();
-    let mut faults = Faults::new(options.seed, &kinds, options.members);
     let end = Instant::now() + options.duration;
-    while let Some(fault) = faults.draw().filter(|_| Instant::now() < end) {
-        let began = super::describe::time(wire.now());
-        let kind = fault.kind();
-        match tokio::time::timeout_at(
-            end + super::member::RECOVERY_LIMIT,
-            commit(&mut cluster, fault),
-        )
-        .await
-        {
-            Ok(Ok(what)) => done.push((kind, format!("{began}: {what}"))),
-            Ok(Err(error)) => {
-                let text = format!("after {fault}: {error:#}");
-                violations.push(Violation::new(Rule::NoRecovery, text));
-                break;
-            }
-            Err(_) => break,
-        }
-    }
+    let (done, mut violations) = do_faults(options, &mut cluster, &wire, end).await;
     tokio::time::sleep_until(end).await;
     history.operations.extend(load.stop_calls().await);
     violations.extend(finish(&mut cluster, &wire, &mut load, &mut history).await);
     history.watches = load.seat.told.watches();
-    let mut verdict = check(&history);
+    conclude(options, &cluster, &history, done, violations)
+}
+
+async fn do_faults(
+    options: &RunOptions,
+    cluster: &mut Cluster,
+    wire: &Wire,
+    end: Instant,
+) -> (Done, Vec<Violation>) {
+    let (members, flavour) = (options.members, options.target.flavour);
+    let all = options.faults.iter().copied();
+    let kinds: Vec<Kind> =
+        all.filter(|kind| kind.applies(members, flavour, options.layer)).collect();
+    let mut faults = Faults::new(options.seed, &kinds, members);
+    let mut done = Done::new();
+    while let Some(fault) = faults.draw().filter(|_| Instant::now() < end) {
+        let began = super::describe::time(wire.now());
+        let limit = Instant::now() + RECOVERY_LIMIT;
+        let problem = match tokio::time::timeout_at(limit, commit(cluster, fault)).await {
+            Ok(Ok(what)) => {
+                done.push((fault.kind(), format!("{began}: {what}")));
+                continue;
+            }
+            Ok(Err(error)) => format!("after {fault}: {error:#}"),
+            Err(_) => format!("after {fault}: it took too long"),
+        };
+        return (done, vec![Violation::new(Rule::NoRecovery, problem)]);
+    }
+    (done, Vec::new())
+}
+
+fn conclude(
+    options: &RunOptions,
+    cluster: &Cluster,
+    history: &History,
+    done: Done,
+    violations: Vec<Violation>,
+) -> Result<Report> {
+    let mut verdict = check(history);
     verdict.violations.splice(0..0, violations);
-    let counted = done.iter().fold(BTreeMap::new(), |mut all, (kind, _)| {
-        *all.entry(*kind).or_default() += 1;
-        all
-    });
-    let mut report = Report {
-        explanation: verdict.explain(&history, 10),
-        verdict,
-        faults: counted,
-        layers: vec!["processes".into(), "proxy on every path".into()],
-        replay: replay(options),
-        folder: None,
-    };
-    let folder = match (&options.folder, report.is_clean()) {
+    let mut faults = BTreeMap::new();
+    for (kind, _) in &done {
+        *faults.entry(*kind).or_default() += 1;
+    }
+    let explanation = verdict.explain(history, 10);
+    let (layers, replay) = (layers(options), replay(options));
+    let mut report = Report { verdict, faults, layers, replay, folder: None, explanation };
+    report.folder = match (&options.folder, report.is_clean()) {
         (Some(folder), _) => Some(folder.clone()),
         (None, true) => None,
         (None, false) => Some(tempfile::Builder::new().prefix("robustness-").tempdir()?.keep()),
     };
-    if let Some(folder) = folder {
+    if let Some(folder) = &report.folder {
         let told: Vec<String> = done.into_iter().map(|(_, text)| text).collect();
-        report::write(&folder, &report, &history, &told, &cluster)?;
-        report.folder = Some(folder);
+        report::write(folder, &report, history, &told, cluster)?;
     }
     Ok(report)
 }
@@ -221,16 +234,25 @@ async fn finish(
     violations
 }
 
+fn layers(options: &RunOptions) -> Vec<String> {
+    let network = match options.layer {
+        Layer::Proxy => "a proxy on every path",
+        Layer::Namespaces => "network namespaces (cuts only: no delay, slowness, resets, damage)",
+    };
+    vec![format!("{} processes", options.members), network.into()]
+}
+
 fn replay(options: &RunOptions) -> String {
     let faults: Vec<String> = options.faults.iter().map(ToString::to_string).collect();
     let faults = if faults.is_empty() { "none".into() } else { faults.join(",") };
     let traffic = options.traffic;
     format!(
         "cargo run -p etcdrs-tests --bin robustness -- --seconds {} --seed {} --members {} \
-         --faults {faults} --clients {} --rate {} --watchers {} --binary {}",
+         --faults {faults} --layer {} --clients {} --rate {} --watchers {} --binary {}",
         options.duration.as_secs(),
         options.seed,
         options.members,
+        if options.layer == Layer::Proxy { "proxy" } else { "namespaces" },
         traffic.clients,
         traffic.calls_per_second,
         traffic.watchers,

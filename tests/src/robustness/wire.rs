@@ -117,14 +117,15 @@ fn failure(code: Code, text: &str) -> Failure {
 fn classify(status: &Status) -> Outcome {
     let failure = failure(status.code(), status.message());
     let of_etcd = failure.text.starts_with("etcdserver: ") && !failure.text.contains("leader");
-    let final_code = match failure.code {
-        Code::InvalidArgument | Code::OutOfRange | Code::NotFound | Code::FailedPrecondition => {
-            true
-        }
-        Code::ResourceExhausted => true,
-        _ => false,
-    };
-    if of_etcd && final_code { Outcome::Refused(failure) } else { Outcome::Unknown(failure) }
+    let is_final = matches!(
+        failure.code,
+        Code::InvalidArgument
+            | Code::OutOfRange
+            | Code::NotFound
+            | Code::FailedPrecondition
+            | Code::ResourceExhausted
+    );
+    if of_etcd && is_final { Outcome::Refused(failure) } else { Outcome::Unknown(failure) }
 }
 
 async fn send(channel: Channel, request: &Request) -> Result<Answer, Status> {

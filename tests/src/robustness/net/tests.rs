@@ -25,7 +25,7 @@ async fn connect(members: usize, as_member: Option<usize>) -> Pair {
     if let Some(member) = as_member {
         publics[member].pid.store(std::process::id(), std::sync::atomic::Ordering::SeqCst);
     }
-    let network = Network::new(publics, 1);
+    let network = Network::new(publics, 1, None);
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = proxy.local_addr().unwrap().port();
