@@ -28,6 +28,7 @@ usage: cargo xtask bench [options]
   --rounds N           rounds of each row (default 5)
   --quick              a tenth of the work, 100,000 keys, 1 round
   --keys N             keys of the large store (default 1,000,000)
+  --members N          members of the clusters (default 3)
   --out FILE           the page (default bench-report.html)
   --server PROGRAM     what to measure (default: this workspace, built with --release)
   --reference PROGRAM  what to measure against (default: $ETCD_BIN or .testenv/bin/etcd)
@@ -46,6 +47,7 @@ struct Options {
     rounds: usize,
     quick: bool,
     keys: u64,
+    members: usize,
     out: PathBuf,
     server: Option<PathBuf>,
     reference: PathBuf,
@@ -99,6 +101,7 @@ pub(crate) struct Results {
     took: std::time::Duration,
     keys: u64,
     rounds: usize,
+    members: usize,
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -120,10 +123,14 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
     let watch = Stopwatch::start();
     let mut bench = Bench { options: &options, load: &load, fills: [None, None], disk: [0; 2] };
     let mut outcomes = Vec::new();
-    for store in [Store::Small, Store::Million] {
-        let rows = options.rows.iter().copied().filter(|r| r.store == store);
+    // Followers are part of a cluster's rows, in the order of the table.
+    let stores: [&[Store]; 3] =
+        [&[Store::Small], &[Store::Million], &[Store::Cluster, Store::Followers]];
+    for stores in stores {
+        let rows = options.rows.iter().copied().filter(|r| stores.contains(&r.store));
         let rows: Vec<&'static Row> = rows.collect();
         if !rows.is_empty() {
+            let store = stores[0];
             let folder = folder.join(format!("{store:?}").to_lowercase());
             outcomes.extend(bench.store(&rows, store, [&ours, &options.reference], &folder)?);
         }
@@ -135,6 +142,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
         took: watch.elapsed(),
         keys: options.keys,
         rounds: options.rounds,
+        members: options.members,
     };
     if options.keep {
         println!("data and logs: {}", folder.display());
@@ -156,6 +164,7 @@ fn parse(root: &Path, args: &[String]) -> anyhow::Result<Option<Options>> {
         rounds: if quick { 1 } else { 5 },
         quick,
         keys: if quick { 100_000 } else { 1_000_000 },
+        members: 3,
         out: root.join("bench-report.html"),
         server: None,
         reference: default_reference,
@@ -169,6 +178,7 @@ fn parse(root: &Path, args: &[String]) -> anyhow::Result<Option<Options>> {
             "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
             "--quick" => {}
             "--keys" => options.keys = value()?.parse().context("--keys")?,
+            "--members" => options.members = value()?.parse().context("--members")?,
             "--out" => options.out = value()?.into(),
             "--server" => options.server = Some(value()?.into()),
             "--reference" => options.reference = value()?.into(),
@@ -217,14 +227,16 @@ impl Bench<'_> {
         folder: &Path,
     ) -> anyhow::Result<Vec<Outcome>> {
         let quota = words(QUOTA);
-        let mut servers = [
-            Server::start("etcd-rs", programs[0], folder, self.load, &quota)?,
-            Server::start("etcd", programs[1], folder, self.load, &quota)?,
-        ];
+        let count = if store == Store::Cluster { self.options.members } else { 1 };
+        let start =
+            |name, program| Server::start_cluster(name, program, folder, self.load, &quota, count);
+        let mut servers = [start("etcd-rs", programs[0])?, start("etcd", programs[1])?];
         for (side, server) in servers.iter().enumerate() {
             println!("loading {}", server.name);
             match store {
-                Store::Small => drop(self.call(server, &words(PRELOAD))?),
+                Store::Small | Store::Cluster | Store::Followers => {
+                    drop(self.call(server, &words(PRELOAD))?);
+                }
                 Store::Million => self.fills[side] = Some(self.fill(server)?),
             }
         }
@@ -308,7 +320,8 @@ impl Bench<'_> {
             _ => {
                 let writes = (row.id == "pages").then(|| self.background_writes(server));
                 let groups = self.options.keys.div_ceil(PER_GROUP);
-                let found = self.call(server, &row.command(self.options.quick, groups));
+                let command = row.command(self.options.quick, groups);
+                let found = server.call_on(self.load, &command, row.store.to());
                 if let Some(writes) = writes {
                     let mut writes = writes?;
                     writes.kill()?;

@@ -55,12 +55,13 @@ fn header(out: &mut String, results: &Results) {
         out,
         "<h1>etcd-rs against etcd: {met} of {} rows at their bar</h1><p class=\"sub\">{cores} x {}, \
          Linux {}; both servers on the same machine, {} rounds in turn, {} keys in the large store, \
-         {:.0} s.</p>",
+         {} members in a cluster, {:.0} s.</p>",
         results.outcomes.len(),
         escape(model.map_or("unknown processor", |(_, m)| m)),
         escape(kernel.trim()),
         results.rounds,
         results.keys,
+        results.members,
         results.took.as_secs_f64()
     );
 }
@@ -101,7 +102,8 @@ fn table(out: &mut String, outcomes: &[Outcome]) {
         );
     }
     out.push_str(
-        "</table><p class=\"sub\">Server processor time per operation unless the unit says otherwise. \
+        "</table><p class=\"sub\">Server processor time per operation, of all members of a cluster together, unless the unit says \
+         otherwise. \
          Black mark: bar. Dashed: moonshot. Thin: equal to etcd.</p>",
     );
 }
@@ -254,6 +256,7 @@ mod tests {
             took: Duration::from_secs(1),
             keys: 1000,
             rounds: 1,
+            members: 3,
         };
         let page = render(&results);
         assert!(ROWS.iter().all(|row| page.contains(row.title)));

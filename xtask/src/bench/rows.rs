@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::server::To;
+
 /// How a row's number comes about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Measure {
@@ -24,6 +26,17 @@ pub(super) enum Store {
     Small,
     /// A million keys.
     Million,
+    /// Few keys on several members, on all of which the load is spread.
+    Cluster,
+    /// The same members, with the load on followers only.
+    Followers,
+}
+
+impl Store {
+    /// Which members the load goes to.
+    pub(super) fn to(self) -> To {
+        if self == Self::Followers { To::Followers } else { To::All }
+    }
 }
 
 /// One line of the table.
@@ -157,6 +170,21 @@ pub(super) const ROWS: &[Row] = rows! {
     Million "restart-kill" "restart after kill -9, 10,000 entries unflushed"
         Measure::Restart("KILL"), 0.3 0.1, "" "" 0;
     Million "stall" "worst stall of a 10 ms probe" Measure::Stall, 100.0 20.0, "stall" "" 0;
+    Cluster "cluster-put" "cluster: put, 256 clients over 16 connections" Measure::Cpu, 0.40 0.25,
+        "put --conns 16 --clients 256 --key-size 32 --val-size 256 --key-space-size 10000"
+        "--total" 50_000;
+    Cluster "cluster-put-rate" "cluster: puts per second at 256 clients" Measure::Rate, 1.5 2.0,
+        "put --conns 16 --clients 256 --key-size 32 --val-size 256 --key-space-size 10000"
+        "--total" 50_000;
+    Followers "cluster-get" "cluster: linearizable get through followers" Measure::Cpu, 0.40 0.25,
+        "range --conns 16 --clients 256 --key-size 32 --key-space-size 10000"
+        "--total" 50_000;
+    Followers "cluster-keepalive" "cluster: lease keep-alive through followers" Measure::Cpu,
+        0.50 0.25,
+        "lease-keepalive --conns 16 --clients 256"
+        "--total" 50_000;
+    Cluster "cluster-memory" "cluster: resident memory of all members" Measure::Memory, 0.6 0.35,
+        "range -" "--total" 10;
 };
 
 #[cfg(test)]
