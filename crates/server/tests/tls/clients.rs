@@ -1,5 +1,4 @@
 //! Client ports: who is let in, what follows the files, and what the schemes mean.
-#![expect(clippy::unwrap_used, reason = "a helper of tests, where a panic is the report")]
 
 use std::fs;
 

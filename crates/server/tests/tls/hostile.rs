@@ -1,5 +1,4 @@
 //! Clients that do not mean it: garbage, silence, and a lot of both.
-#![expect(clippy::unwrap_used, reason = "a helper of tests, where a panic is the report")]
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
