@@ -116,8 +116,9 @@ impl Server {
             tokio::spawn(api.clone().watch_for_leader(config.election)),
         ];
         let client_urls = client.iter().flat_map(|port| port.urls.clone()).collect::<Vec<_>>();
-        publish(&api, &config, &client_urls, fatal.clone(), removal.clone()).await?;
         tasks.push(tokio::spawn(versions::monitor(api.clone(), links.questions())));
+        publish(&api, &config, &client_urls, fatal.clone(), removal.clone()).await?;
+        versions::decided(&api).await;
         listeners.extend(serve_clients(&api, client, metrics_only, &config, &stopped));
         tracing::info!("ready to serve client requests");
         Ok(Self { api, node, transport, client_urls, stop, listeners, tasks, fatal, removal })

@@ -132,8 +132,8 @@ impl Api {
         if target != self.raft.member() {
             self.hand_over(target, self.settings.request_timeout).await?;
         }
-        let header = Some(self.current_header().message());
-        Ok(Payload::message(&pb::MoveLeaderResponse { header }))
+        // Without a header, as etcd's (MT-06).
+        Ok(Payload::message(&pb::MoveLeaderResponse::default()))
     }
 
     /// Hands the leadership to `target`, as soon as it keeps up.
