@@ -1,7 +1,9 @@
 //! Single key-value requests, and the translation of a range request.
 
+use bytes::Bytes;
 use etcdrs_lease::Lessor;
 use etcdrs_mvcc::{RangeError, RangeQuery, SortOrder, SortTarget, StoredKv, Txn};
+use etcdrs_platform::failpoint::strikes;
 use etcdrs_proto::etcdserverpb as pb;
 use etcdrs_types::{KeyRange, LeaseId};
 
@@ -113,7 +115,18 @@ pub(crate) fn put(
         lessor.detach(old_lease, &request.key);
         lessor.attach(lease, &request.key);
     }
-    Ok(Put { revision: done.revision.main, prev: previous.filter(|_| request.prev_kv) })
+    let mut prev = previous.filter(|_| request.prev_kv);
+    if strikes("planted-older-prev", 0) && prev.is_some() {
+        prev = older(txn, &request.key);
+    }
+    Ok(Put { revision: done.revision.main, prev })
+}
+
+/// A pair of some revisions ago.
+fn older(txn: &Txn<'_, '_>, key: &Bytes) -> Option<StoredKv> {
+    let revision = (txn.revision() - 10).max(1);
+    let query = RangeQuery { revision, ..RangeQuery::new(KeyRange::single(key.clone())) };
+    txn.range(&query).ok()?.kvs.pop()
 }
 
 /// Runs a delete.

@@ -2,6 +2,7 @@
 
 use etcdrs_lease::{GrantError, Lessor};
 use etcdrs_mvcc::WriteBatch;
+use etcdrs_platform::failpoint::strikes;
 use etcdrs_proto::etcdserverpb as pb;
 use etcdrs_types::{KeyRange, LeaseId, Term};
 
@@ -28,6 +29,9 @@ pub(crate) fn revoke(
     id: LeaseId,
 ) -> Result<Answer, Refusal> {
     let keys = lessor.revoke(batch.backend_batch(), id).map_err(|_| Refusal::LeaseNotFound)?;
+    if strikes("planted-surviving-keys", 0) {
+        return Ok(Answer::Empty);
+    }
     let mut txn = batch.txn();
     for key in keys {
         txn.delete_range(&KeyRange::single(key));

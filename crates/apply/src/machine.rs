@@ -9,6 +9,7 @@ use etcdrs_lease::Lessor;
 use etcdrs_membership::{Change, ChangeRequest, Cluster};
 use etcdrs_mvcc::watch::Hub;
 use etcdrs_mvcc::{CompactError, Reader, Store, WriteBatch};
+use etcdrs_platform::failpoint::strikes;
 use etcdrs_proto::etcdserverpb as pb;
 use etcdrs_types::{LeaseId, LogIndex, MemberId, Term};
 use parking_lot::{Mutex, RwLock};
@@ -128,7 +129,10 @@ impl Machine {
     /// [`OpenError`] names the part of the database that could not be read.
     pub fn open(backend: Backend, options: Options) -> Result<Opened, OpenError> {
         let Loaded { position, store, lessor, cluster, alarms } = Loaded::open(backend, &options)?;
-        let Position { applied, membership } = position;
+        let Position { mut applied, membership } = position;
+        if strikes("planted-doubled-apply", 0) && applied.0.0 > 50 {
+            applied.0.0 -= 3;
+        }
         let store = Store::with(store, &options.store);
         let reader = store.reader();
         let shared = Shared {
@@ -409,6 +413,9 @@ impl Step<'_, '_> {
     }
 
     fn put(&mut self, put: &pb::PutRequest) -> Result<Result<Answer, Refusal>, ApplyError> {
+        if strikes("planted-skipped-put", self.entry.index.0) {
+            return Ok(Ok(Answer::Put { prev: None }));
+        }
         let mut view = self.batch.txn();
         if let Err(refusal) = kv::check_put(&view, self.lessor, put) {
             return Ok(Err(refusal));
@@ -418,7 +425,14 @@ impl Step<'_, '_> {
         Ok(Ok(Answer::Put { prev: done.prev }))
     }
 
-    fn compact(&mut self, revision: i64, compacted: &mut Option<i64>) -> Result<Answer, Refusal> {
+    fn compact(
+        &mut self,
+        mut revision: i64,
+        compacted: &mut Option<i64>,
+    ) -> Result<Answer, Refusal> {
+        if strikes("planted-far-compaction", 0) {
+            revision = revision.max((revision + 10).min(self.batch.revision()));
+        }
         match self.batch.compact(revision) {
             Ok(()) => {
                 *compacted = Some(revision);

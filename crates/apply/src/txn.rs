@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use etcdrs_lease::Lessor;
 use etcdrs_mvcc::{KvFields, RangeError, RangeQuery, RangeResult, Reader, Txn};
+use etcdrs_platform::failpoint::strikes;
 use etcdrs_proto::etcdserverpb as pb;
 use etcdrs_types::KeyRange;
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
@@ -42,6 +43,18 @@ impl View for Pinned<'_> {
         let mut result = self.reader.range(query)?;
         result.revision = self.revision;
         Ok(result)
+    }
+}
+
+/// A transaction that is shown an old state: a planted fault.
+struct Stale<'a, 'b, 'c> {
+    txn: &'a Txn<'b, 'c>,
+    revision: i64,
+}
+
+impl View for Stale<'_, '_, '_> {
+    fn range(&self, query: &RangeQuery) -> Result<RangeResult, RangeError> {
+        self.txn.range(&RangeQuery { revision: self.revision, ..query.clone() })
     }
 }
 
@@ -182,7 +195,12 @@ pub(crate) fn write(
     request: &pb::TxnRequest,
 ) -> Result<Result<TxnAnswer, Refusal>, ApplyError> {
     let mut chosen = Vec::with_capacity(1);
-    choose(&*txn, request, &mut chosen)?;
+    if strikes("planted-stale-compare", 0) {
+        let revision = (bounds.current - 8).max(bounds.compacted).max(1);
+        choose(&Stale { txn, revision }, request, &mut chosen)?;
+    } else {
+        choose(&*txn, request, &mut chosen)?;
+    }
     let checked = check_puts(txn, lessor, request, &mut Path::new(&chosen))
         .and_then(|()| check_ranges(bounds, request, &mut Path::new(&chosen)));
     if let Err(refusal) = checked {

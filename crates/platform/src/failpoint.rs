@@ -4,6 +4,9 @@
 //! nothing. With it, the place looks up its name in a registry that tests fill with [`set`] and
 //! that the environment variable `ETCD_RS_FAILPOINTS` fills at the first look-up, for example
 //! `wal-before-sync=panic;apply-after-write=sleep(5);snap-save=return(full)`.
+//!
+//! [`strikes`] marks a planted fault: a promise that the program breaks on purpose when a test asks
+//! for it, so that the test shows that it would notice.
 
 use std::fmt;
 
@@ -140,6 +143,29 @@ mod registry {
 #[cfg(feature = "failpoints")]
 pub use registry::{call, clear, configure, eval, list, set};
 
+/// Whether the planted fault `name` strikes at `number`, which may be an index, a revision or an
+/// id: never unless it is armed, always with `return`, at the multiples of n with `return(n)`.
+///
+/// # Panics
+///
+/// If the argument of `return` is no number above 0.
+#[cfg(feature = "failpoints")]
+#[must_use]
+pub fn strikes(name: &str, number: u64) -> bool {
+    let Some(argument) = eval(name) else { return false };
+    let every = argument.map_or(1, |text| text.parse().expect("a fault strikes every n-th time"));
+    assert!(every > 0, "fault {name} strikes every 0-th time");
+    number.is_multiple_of(every)
+}
+
+/// Whether the planted fault `name` strikes. This build leaves failpoints out: never.
+#[cfg(not(feature = "failpoints"))]
+#[must_use]
+#[inline(always)]
+pub const fn strikes(_name: &str, _number: u64) -> bool {
+    false
+}
+
 /// Reads `name=action;name=action`.
 #[cfg(any(test, feature = "failpoints"))]
 fn parse(text: &str) -> Result<Vec<(String, Action)>, UnknownAction> {
@@ -214,6 +240,12 @@ mod tests {
         assert_eq!(passes(), Ok(1));
         set("platform-test-plain", Action::Panic);
         assert!(std::panic::catch_unwind(passes).is_err());
+        clear();
+        assert!(!strikes("platform-test-fault", 0));
+        configure("platform-test-fault=return(3)").unwrap();
+        assert!(strikes("platform-test-fault", 6) && !strikes("platform-test-fault", 7));
+        configure("platform-test-fault=return").unwrap();
+        assert!(strikes("platform-test-fault", 7));
         clear();
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use etcdrs_platform::failpoint::strikes;
 use etcdrs_types::{ClusterId, LogIndex, MemberId, Term};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -193,6 +194,9 @@ impl Handle {
                 return Ok(None);
             }
         }
+        if strikes("planted-sent-again", 0) {
+            return Ok(None);
+        }
         // The link broke after the request had left: it may be in the leader's log.
         (&mut ticket.committed).await.map(Some).map_err(|_| ProposeError::Stopped)
     }
@@ -205,6 +209,9 @@ impl Handle {
     /// [`ReadError::Stopped`] when the member stops, [`ReadError::LeaderChanged`] when the leader
     /// was lost while it was asked.
     pub async fn read_barrier(&self) -> Result<(), ReadError> {
+        if strikes("planted-no-read-index", 0) {
+            return Ok(());
+        }
         loop {
             let (done, round) = oneshot::channel();
             self.reads.send(Waiting::Here(done)).await.map_err(|_| ReadError::Stopped)?;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use etcdrs_apply as apply;
 use etcdrs_platform::Fs;
+use etcdrs_platform::failpoint::strikes;
 use etcdrs_snap as snap;
 use etcdrs_types::{LogIndex, MemberId, Term};
 use etcdrs_wal as wal;
@@ -73,12 +74,16 @@ pub(crate) fn load<F: Fs>(
         .map_err(|source| StartError::OpenLog { dir: dir.clone(), source })?;
     let content = opened.content;
     let purged = types::log_id(content.base.term.0, content.base.index.0);
-    let entries = content
+    let mut entries = content
         .entries
         .into_iter()
         .map(types::from_wal)
         .collect::<Result<VecDeque<_>, _>>()
         .map_err(StartError::Entry)?;
+    if strikes("planted-forgotten-tail", 0) {
+        let applied = usize::try_from(applied.0 - purged.index.min(applied.0)).unwrap_or(0);
+        entries.truncate(entries.len().saturating_sub(5).max(applied));
+    }
     let last = entries.back().map_or(purged.index, |entry| entry.log_id.index);
     if applied.0 > last {
         return Err(StartError::LogBehind { applied: applied.0, last });

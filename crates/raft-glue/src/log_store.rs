@@ -6,6 +6,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
+use etcdrs_platform::failpoint::strikes;
 use etcdrs_types::LogIndex;
 use etcdrs_wal as wal;
 use openraft::storage::{IOFlushed, RaftLogStorage};
@@ -362,6 +363,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             callback.io_completed(Ok(()));
             return Ok(());
         };
+        if strikes("planted-early-ack", 0) {
+            durable.reached(generation, last);
+            callback.io_completed(Ok(()));
+            self.sink.submit_silent(batch);
+            return Ok(());
+        }
         // Queued under the lock, so that the file has the entries in the order of the cache.
         self.sink.submit(batch, move |result| match result {
             Ok(()) => {

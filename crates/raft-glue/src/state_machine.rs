@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcdrs_apply::{self as apply, Machine, Outcome};
-use etcdrs_backend::Backend;
+use etcdrs_backend::{Backend, Bucket};
+use etcdrs_platform::failpoint::strikes;
 use etcdrs_platform::{Clock as _, Fs, OsFs, SystemClock, fp};
 use etcdrs_proto::raftpb;
 use etcdrs_snap::{self as snap, DbDirs};
@@ -306,6 +307,9 @@ impl<F: Fs> StateMachine<F> {
         let options = self.machine.options().clone();
         let saved_and_loaded = tokio::task::spawn_blocking(move || {
             let backend = current.open_beside(&dir).map_err(io::Error::other)?;
+            if strikes("planted-forgotten-key", 0) {
+                forget_a_key(&backend).map_err(io::Error::other)?;
+            }
             // The builder of an old snapshot, and whoever reads, hold it on.
             drop(current);
             let loaded = apply::Loaded::open(backend, &options).map_err(io::Error::other)?;
@@ -329,6 +333,15 @@ impl<F: Fs> StateMachine<F> {
         tokio::spawn(retire(retired, databases, in_use));
         Ok(())
     }
+}
+
+/// A planted fault: the last key is lost.
+fn forget_a_key(backend: &Backend) -> Result<(), etcdrs_backend::Error> {
+    let mut batch = backend.batch();
+    if let Some((row, _)) = backend.last(Bucket::Index)? {
+        batch.delete(Bucket::Index, &row);
+    }
+    backend.write(batch)
 }
 
 /// Removes the old database once nobody reads it any more.

@@ -26,6 +26,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use etcdrs_apply::{Answer, Outcome, Shared};
 use etcdrs_membership::Policy;
+use etcdrs_platform::failpoint::strikes;
 use etcdrs_platform::{Clock, SystemClock};
 use etcdrs_raft_glue::{Handle, ProposeError, ReadError};
 use etcdrs_rafthttp_transport::Transport;
@@ -157,6 +158,9 @@ impl Api {
         let failed = match waited {
             Ok(Ok(committed)) => {
                 let Outcome { revision, result } = committed.outcome;
+                if strikes("planted-done-refused", revision.unsigned_abs()) {
+                    return Err(status::no_space());
+                }
                 return result
                     .map(|answer| (revision, answer))
                     .map_err(|refusal| status::refusal(&refusal));

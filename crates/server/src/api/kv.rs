@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use etcdrs_apply::{Answer, range_query, read_only_txn};
 use etcdrs_mvcc::{RangeQuery, RangeResult, SortOrder, SortTarget};
+use etcdrs_platform::failpoint::strikes;
 use etcdrs_proto::etcdserverpb as pb;
 use etcdrs_types::KeyRange;
 use tonic::{Code, Status};
@@ -72,7 +73,12 @@ fn is_page(query: &RangeQuery) -> bool {
 
 pub(crate) async fn put(api: &Api, raw: Bytes) -> Result<Payload, Status> {
     check::put(&decode(&raw)?)?;
-    match api.propose(Request::Put, &raw).await? {
+    let mut done = api.propose(Request::Put, &raw).await;
+    if strikes("planted-acked-refusal", 0) && done.is_err() {
+        let revision = api.state.reader.current_revision();
+        done = Ok((revision, Answer::Put { prev: None }));
+    }
+    match done? {
         (revision, Answer::Put { prev }) => Ok(encode::put(&api.header(revision), prev.as_ref())),
         (_, other) => Err(mismatch(&other)),
     }

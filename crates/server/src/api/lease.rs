@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use etcdrs_apply::Answer;
 use etcdrs_lease::RenewError;
+use etcdrs_platform::failpoint::strikes;
 use etcdrs_platform::{OsRandom, Random as _};
 use etcdrs_proto::etcdserverpb as pb;
 use etcdrs_rafthttp_transport::LeaseError;
@@ -153,6 +154,7 @@ impl Api {
             };
             match result {
                 Ok(ttl) => return Ok(ttl),
+                Err(RenewError::NotFound) if strikes("planted-renewed-ghost", 0) => return Ok(2),
                 Err(RenewError::NotFound) => return Err(LeaseError::NotFound),
                 Err(RenewError::NotPrimary) => return Err(LeaseError::NotPrimary),
                 // Expired, but its revocation is not applied yet: wait for that.
@@ -207,8 +209,11 @@ impl Api {
             let mut expired = Vec::new();
             {
                 let mut lessor = self.state.lessor.lock();
-                let now = self.now_ms();
+                let mut now = self.now_ms();
                 lessor.arm(now);
+                if strikes("planted-early-expiry", 0) {
+                    now += 1500;
+                }
                 lessor.expired(now, EXPIRE_BATCH, &mut expired);
             }
             if expired.is_empty() {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use etcdrs_mvcc::Event;
 use etcdrs_mvcc::watch::{Events, Response, Wake, WatchSpec, WatchStream};
+use etcdrs_platform::failpoint::strikes;
 use etcdrs_platform::{OsRandom, Random as _};
 use etcdrs_proto::etcdserverpb as pb;
 use etcdrs_types::KeyRange;
@@ -217,6 +219,9 @@ impl Stream {
         match response {
             Response::Events { watch_id, revision, fragment, prev_kv, events } => {
                 let header = self.api.header(*revision);
+                if planted(out, &header, *watch_id, events, *prev_kv) {
+                    return;
+                }
                 let bytes_max = self.api.settings.message_bytes_max();
                 if *fragment && events_len(&header, *watch_id, events, *prev_kv) >= bytes_max {
                     put_fragments(out, &header, *watch_id, events, *prev_kv, bytes_max);
@@ -225,7 +230,8 @@ impl Stream {
                 }
             }
             Response::Progress { watch_id, revision } => {
-                let header = self.api.header(*revision);
+                let early = if strikes("planted-early-progress", 0) { 3 } else { 0 };
+                let header = self.api.header(*revision + early);
                 Control { header, watch_id: *watch_id, ..Control::default() }.put(out);
             }
             Response::Compacted { watch_id, compact_revision } => {
@@ -286,6 +292,48 @@ fn put_events(out: &mut BytesMut, header: &Header, watch_id: i64, events: &Event
     header.put(out);
     wire::put_number(out, WATCH_ID, watch_id.cast_unsigned());
     events.encode_wire(prev_kv, out);
+}
+
+/// Tells events wrongly where a test asks for that; `false` if they are still to be told.
+fn planted(
+    out: &mut BytesMut,
+    header: &Header,
+    watch_id: i64,
+    events: &Events,
+    prev_kv: bool,
+) -> bool {
+    let revision = header.revision.unsigned_abs();
+    if strikes("planted-lost-event", revision) {
+        return true;
+    }
+    if strikes("planted-doubled-event", revision) {
+        put_events(out, header, watch_id, events, prev_kv);
+        return false;
+    }
+    if strikes("planted-split-revision", 0) {
+        events.iter().for_each(|event| put_alone(out, header, watch_id, event, prev_kv));
+        return true;
+    }
+    if strikes("planted-reordered-events", revision) {
+        let mut all: Vec<&Event> = events.iter().collect();
+        all.reverse();
+        all.into_iter().for_each(|event| put_alone(out, header, watch_id, event, prev_kv));
+        return true;
+    }
+    if strikes("planted-no-prev", revision) {
+        put_events(out, header, watch_id, events, false);
+        return true;
+    }
+    false
+}
+
+fn put_alone(out: &mut BytesMut, header: &Header, watch_id: i64, event: &Event, prev_kv: bool) {
+    let mut message = BytesMut::new();
+    header.put(&mut message);
+    wire::put_number(&mut message, WATCH_ID, watch_id.cast_unsigned());
+    event.encode_wire(prev_kv, &mut message);
+    out.put_slice(&grpc::prefix(message.len()));
+    out.put_slice(&message);
 }
 
 /// WA-22: pieces of whole events, `fragment` on all but the last, back to back on the stream.
