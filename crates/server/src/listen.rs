@@ -158,38 +158,52 @@ async fn connection(
         // Whoever has not said anything yet has nothing to finish.
         () = stopped(&mut stop) => return,
     };
-    let result = match (begun, stream) {
-        (Ok(Ok((Opening::Tls, Some(guard)))), Stream::Tcp(stream, _)) => {
-            secure(guard, stream, remote, service, &limits, stop).await
+    let (opening, guard) = match begun {
+        Ok(Ok(begun)) => begun,
+        Ok(Err(error)) => {
+            tracing::debug!(?remote, %error, "connection ended");
+            return;
         }
-        (Ok(Ok((Opening::Tls, Some(guard)))), Stream::Unix(stream)) => {
-            secure(guard, stream, remote, service, &limits, stop).await
+        Err(_) => return,
+    };
+    // Plain TCP has code of its own; the rare cases are boxed, so that it does not carry their
+    // weight.
+    let result = match (opening, guard, stream) {
+        (Opening::Tls, Some(guard), stream) => {
+            Box::pin(secure(guard, stream.boxed(), remote, service, &limits, stop)).await
         }
-        (Ok(Ok((Opening::Http2, _))), Stream::Tcp(stream, _)) => {
+        (Opening::Http2, _, Stream::Tcp(stream, _)) => {
             serve_http2(stream, service, &limits, stop).await
         }
-        (Ok(Ok((Opening::Http2, _))), Stream::Unix(stream)) => {
-            serve_http2(Box::new(stream) as Boxed, service, &limits, stop).await
+        (_, _, Stream::Tcp(stream, _)) => serve_http1(stream, service, stop).await,
+        (opening, _, stream) => {
+            let is_http2 = opening == Opening::Http2;
+            Box::pin(serve_boxed(stream.boxed(), is_http2, service, &limits, stop)).await
         }
-        (Ok(Ok(_)), Stream::Tcp(stream, _)) => serve_http1(stream, service, stop).await,
-        (Ok(Ok(_)), Stream::Unix(stream)) => {
-            serve_http1(Box::new(stream) as Boxed, service, stop).await
-        }
-        (Ok(Err(error)), _) => Err(error.into()),
-        (Err(_), _) => return,
     };
     if let Err(error) = result {
         tracing::debug!(?remote, %error, "connection ended");
     }
 }
 
-/// Any other stream than plain TCP. The common case has code of its own.
-type Boxed = Box<dyn Io>;
+async fn serve_boxed(
+    stream: Box<dyn Io>,
+    is_http2: bool,
+    service: impl Serve,
+    limits: &Limits,
+    stop: watch::Receiver<bool>,
+) -> Result<(), BoxError> {
+    if is_http2 {
+        serve_http2(stream, service, limits, stop).await
+    } else {
+        serve_http1(stream, service, stop).await
+    }
+}
 
 /// Shakes hands and serves whom it lets in.
 async fn secure(
     guard: Guard,
-    stream: impl Io + 'static,
+    stream: Box<dyn Io>,
     remote: Option<SocketAddr>,
     service: impl Serve,
     limits: &Limits,
@@ -201,12 +215,8 @@ async fn secure(
     };
     let Some(Accepted { stream, peer, is_http2 }) = accepted else { return Ok(()) };
     let client = SecureClient { common_name: peer.unwrap_or_default().common_name.into() };
-    let (service, stream) = (Secured { service, client }, Box::new(stream) as Boxed);
-    if is_http2 {
-        serve_http2(stream, service, limits, stop).await
-    } else {
-        serve_http1(stream, service, stop).await
-    }
+    let service = Secured { service, client };
+    serve_boxed(Box::new(stream), is_http2, service, limits, stop).await
 }
 
 /// Stands in the extensions of every request that came over TLS.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use etcdrs_platform::{Fs as _, OsFs};
+use etcdrs_rafthttp_transport::Io;
 use rustix::net::{RecvFlags, recv, sockopt};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -120,6 +121,13 @@ impl Stream {
         match self {
             Self::Tcp(_, remote) => Some(*remote),
             Self::Unix(_) => None,
+        }
+    }
+
+    pub(super) fn boxed(self) -> Box<dyn Io> {
+        match self {
+            Self::Tcp(stream, _) => Box::new(stream),
+            Self::Unix(stream) => Box::new(stream),
         }
     }
 

@@ -4,6 +4,7 @@
 //! and say so where there is none.
 
 mod clients;
+mod discovery;
 mod etcdctl;
 mod harness;
 mod hostile;
