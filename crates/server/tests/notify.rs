@@ -1,4 +1,5 @@
 //! What the program tells whoever started it through `NOTIFY_SOCKET`, as systemd does.
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is best shown where it happens")]
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
