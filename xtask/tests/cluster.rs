@@ -3,6 +3,7 @@
 //! The programs are those that lie beside xtask's own (`cargo build --workspace --bins` first, as
 //! `cargo xtask ci` does); without them a test says so and stands aside. The network test also needs
 //! root and ip.
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is best shown where it happens")]
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::TcpListener;
