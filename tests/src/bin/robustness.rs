@@ -86,7 +86,15 @@ async fn main() -> Result<ExitCode> {
     let mut bad = 0;
     for round in 0..rounds {
         println!("round {} of {rounds}, seed {}", round + 1, options.run.seed);
-        let report = run(&options.run).await?;
+        let report = match run(&options.run).await {
+            Ok(report) => report,
+            Err(error) => {
+                bad += 1;
+                println!("  NOT RUN: {error:#}");
+                options.run.seed += 1;
+                continue;
+            }
+        };
         let faults: Vec<String> = report.faults.iter().map(|(k, n)| format!("{k} {n}")).collect();
         println!("  layers: {}\n  faults: {}", report.layers.join(", "), faults.join(", "));
         println!("  {}", report.verdict.counts);
@@ -99,6 +107,6 @@ async fn main() -> Result<ExitCode> {
         }
         options.run.seed += 1;
     }
-    println!("{rounds} rounds, {bad} with violations");
+    println!("{rounds} rounds, {bad} with violations or not run");
     Ok(ExitCode::from(u8::from(bad > 0)))
 }

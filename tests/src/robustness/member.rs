@@ -12,9 +12,10 @@ use crate::client::Clients;
 use crate::log::Log;
 use crate::target::{Flavour, Target};
 
-const START_LIMIT: Duration = Duration::from_secs(30);
+/// Generous, because a loaded machine with two cores builds and tests at once.
+const START_LIMIT: Duration = Duration::from_secs(45);
 /// The longest that a fault and its healing may take when all goes well.
-pub(super) const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const RECOVERY_LIMIT: Duration = Duration::from_secs(90);
 const READ_LIMIT: Duration = Duration::from_secs(2);
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 const TAIL_LINES: usize = 40;

@@ -112,7 +112,7 @@ impl Generator {
             self.world.send(watch, canceled);
             self.watchers.swap_remove(at);
         } else if self.random.one_in(100) {
-            self.watchers.swap_remove(at);
+            self.world.closed.insert(self.watchers.swap_remove(at));
         } else if self.random.one_in(4) && self.world.cursor(watch) <= self.world.store.last() + 1 {
             self.world.bookmark(watch);
         } else {
@@ -191,16 +191,6 @@ impl Generator {
                 self.world.record(who, times, pending.request, lost());
             }
         }
-        // Watchers that were given up get no more; `finish` would deliver to them.
-        let live: Vec<usize> = self.watchers.clone();
-        let closed: Vec<usize> =
-            (1..self.world.history.watches.len()).filter(|watch| !live.contains(watch)).collect();
-        let kept: Vec<_> =
-            closed.iter().map(|watch| self.world.history.watches[*watch].clone()).collect();
-        let mut history = self.world.finish();
-        for (watch, record) in closed.into_iter().zip(kept) {
-            history.watches[watch] = record;
-        }
-        history
+        self.world.finish()
     }
 }

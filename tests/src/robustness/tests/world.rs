@@ -1,7 +1,7 @@
 //! A correct cluster without processes, and the records of its clients: right by construction, so
 //! that the checker must accept them, and must not once they are tampered with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tonic::Code;
 
@@ -36,6 +36,8 @@ pub(super) struct World {
     pub(super) applied: [i64; MEMBERS],
     /// Per watcher: the next revision to look at.
     cursors: Vec<i64>,
+    /// Watchers that get no more.
+    pub(super) closed: BTreeSet<usize>,
 }
 
 pub(super) fn failure(expected: Expected) -> Failure {
@@ -56,6 +58,7 @@ impl World {
             compacted: 0,
             applied: [1; MEMBERS],
             cursors: Vec::new(),
+            closed: BTreeSet::new(),
         };
         world.watch(0, on_all(1));
         world
@@ -307,9 +310,9 @@ impl World {
     pub(super) fn finish(mut self) -> History {
         let last = self.store.last();
         for watch in 0..self.history.watches.len() {
-            let canceled =
-                self.history.watches[watch].responses.last().is_some_and(|r| r.response.canceled);
-            if !canceled {
+            let responses = &self.history.watches[watch].responses;
+            let canceled = responses.last().is_some_and(|last| last.response.canceled);
+            if !canceled && !self.closed.contains(&watch) {
                 self.deliver(watch, last);
                 self.history.watches[watch].end = WatchEnd::Drained(last);
             }
