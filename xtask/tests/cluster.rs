@@ -65,7 +65,7 @@ impl Cluster {
 
     /// Reads up to the line with `text`; gives that line.
     fn until(&mut self, text: &str) -> String {
-        while let Some(line) = self.output.next() {
+        for line in self.output.by_ref() {
             let line = line.unwrap();
             self.said.push(line.clone());
             if line.contains(text) {
