@@ -323,6 +323,8 @@ fn settings(config: &Config) -> Result<openraft::Config, StartError> {
         removed_leader_step_down: StepDownPolicy::After(election / 4),
         enable_leader_restore: Some(false),
         broadcast_submitted_on_append: Some(false),
+        // Ended early when the transport says that the peer is back.
+        backoff: "50ms 100ms ...1s".into(),
         ..openraft::Config::default()
     }
     .validate()

@@ -71,6 +71,8 @@ enum Wish {
     ReadIndex,
     Propose(Bytes),
     Ask(Bytes),
+    /// Not a call: the peer can be reached again, so there is nothing to wait for any more.
+    Reached,
 }
 
 impl Inbound {
@@ -123,6 +125,10 @@ impl Inbound {
     /// Notes that messages can (`up`) or cannot be sent to `peer`.
     pub fn link_changed(&self, peer: MemberId, up: bool) {
         self.peers.link_changed(peer, up);
+        if up {
+            // With a full queue openraft finds out by itself, a little later.
+            let _ = self.events.try_send(Event { from: peer, call: 0, wish: Wish::Reached });
+        }
     }
 
     /// Who answers [`crate::Handle::ask_leader`] when this member leads. Set once.
@@ -195,6 +201,7 @@ impl<F: Fs> Desk<F> {
     fn carry_out(&self, from: MemberId, call: u64, wish: Wish) {
         let refused = match wish {
             Wish::Append(_) => false,
+            Wish::Reached => self.reached(from),
             Wish::Vote(ballot) => self.vote(from, call, ballot, false),
             Wish::PreVote(ballot) => self.vote(from, call, ballot, true),
             Wish::Transfer(transfer) => self.transfer(from, call, transfer),
@@ -231,6 +238,13 @@ impl<F: Fs> Desk<F> {
                 },
             );
         });
+        false
+    }
+
+    fn reached(&self, peer: MemberId) -> bool {
+        let raft = self.raft.clone();
+        // Only a member that stops is past caring.
+        tokio::spawn(async move { drop(raft.trigger().reset_backoff([peer.0]).await) });
         false
     }
 
