@@ -11,7 +11,7 @@ fn many(cluster: &Cluster) -> usize {
 }
 
 /// What a member logs that was brought up to date by a snapshot.
-const INSTALLED: [&str; 2] = ["applied snapshot", "installed snapshot"];
+const INSTALLED: [&str; 2] = ["applied snapshot", "installed database snapshot"];
 
 fn installed(cluster: &Cluster, at: usize) -> bool {
     let log = cluster.members[at].log().text();

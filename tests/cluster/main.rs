@@ -7,9 +7,11 @@
 
 mod support;
 
+mod bootstrap;
 mod catch_up;
 mod ctl;
 mod failover;
 mod membership;
 mod no_quorum;
+mod peer_port;
 mod through_any;

@@ -211,6 +211,30 @@ async fn mb_08_row_106_lists_are_sorted_and_equal_on_every_member() {
     assert!(lists.iter().all(|list| *list == lists[0]), "{lists:?}");
 }
 
+/// MB-04, row 102: a cluster of one grows. The second member counts as soon as it is added, before
+/// it was ever started.
+#[tokio::test]
+async fn mb_04_row_102_one_member_becomes_three() {
+    let mut cluster = Shape::new().size(1).start().await;
+    let mut clients = cluster.clients(0).await;
+    fill(&clients, "k", 20).await;
+    let place = cluster.new_place();
+    let request = add_request(&cluster.places[place].peer_url(), false);
+    let answer = clients.try_member_add(request).await.unwrap();
+    assert_eq!(answer.members.len(), 2);
+    assert!(answer.members.iter().all(|member| !member.is_learner));
+    assert_eq!(clients.members().await, answer.members);
+    cluster.start_joining(place).await;
+    cluster.members[place].wait_ready().await.unwrap();
+    cluster.wait_equal(&[0, 1]).await;
+    cluster.move_leader(place).await;
+    let third = cluster.join(false).await;
+    cluster.members[third].wait_ready().await.unwrap();
+    cluster.move_leader(third).await;
+    clients.put("a", "1").await;
+    cluster.wait_equal(&[0, 1, 2]).await;
+}
+
 /// MB-05, R44: the leader removes itself; it stops, the others go on.
 #[tokio::test]
 async fn mb_05_r_44_a_removed_leader_stops_itself() {

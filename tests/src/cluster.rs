@@ -25,11 +25,12 @@ pub struct Shape {
     target: Target,
     size: usize,
     flags: Vec<(String, String)>,
+    ports: Vec<(u16, u16)>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { target: target::under_test(), size: 3, flags: Vec::new() }
+        Self { target: target::under_test(), size: 3, flags: Vec::new(), ports: Vec::new() }
     }
 }
 
@@ -47,6 +48,12 @@ impl Shape {
     /// Another number of members.
     pub fn size(mut self, size: usize) -> Self {
         self.size = size;
+        self
+    }
+
+    /// The client and peer ports of another cluster, which has ended.
+    pub fn ports_of(mut self, other: &Cluster) -> Self {
+        self.ports = other.places.iter().map(|p| (p.client_port, p.peer_port)).collect();
         self
     }
 
@@ -74,8 +81,11 @@ impl Shape {
     /// Starts the processes only.
     pub fn spawn(self) -> Cluster {
         let folder = tempfile::Builder::new().prefix("etcdrs-cluster-").tempdir().unwrap();
-        let places: Vec<Place> =
+        let mut places: Vec<Place> =
             (0..self.size).map(|at| Place::new(format!("m{at}"), &folder)).collect();
+        for (place, ports) in places.iter_mut().zip(&self.ports) {
+            (place.client_port, place.peer_port) = *ports;
+        }
         let mut cluster = Cluster { shape: self, folder, places, members: Vec::new() };
         let initial = cluster.initial_cluster();
         for at in 0..cluster.places.len() {

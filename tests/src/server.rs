@@ -27,6 +27,7 @@ pub struct Setup {
     args: Vec<String>,
     data_dir: Option<PathBuf>,
     ports: Option<(u16, u16)>,
+    initial_cluster: bool,
 }
 
 impl Default for Setup {
@@ -43,7 +44,7 @@ impl Setup {
 
     /// Another binary.
     pub fn of(target: Target) -> Self {
-        Self { target, args: Vec::new(), data_dir: None, ports: None }
+        Self { target, args: Vec::new(), data_dir: None, ports: None, initial_cluster: true }
     }
 
     /// Adds `--flag=value`.
@@ -61,6 +62,12 @@ impl Setup {
     /// Uses these client and peer ports, free or not.
     pub fn ports(mut self, client: u16, peer: u16) -> Self {
         self.ports = Some((client, peer));
+        self
+    }
+
+    /// Leaves `--initial-cluster` away, for members that learn it elsewhere.
+    pub fn without_initial_cluster(mut self) -> Self {
+        self.initial_cluster = false;
         self
     }
 
@@ -86,6 +93,7 @@ impl Setup {
         let mut server = Server {
             target: self.target,
             args: self.args,
+            initial_cluster: self.initial_cluster,
             _temporary: temporary,
             data_dir,
             client_port,
@@ -102,6 +110,7 @@ impl Setup {
 pub struct Server {
     target: Target,
     args: Vec<String>,
+    initial_cluster: bool,
     _temporary: TempDir,
     data_dir: PathBuf,
     client_port: u16,
@@ -127,7 +136,7 @@ impl Server {
             .arg(format!("--advertise-client-urls={client}"))
             .arg(format!("--listen-peer-urls={peer}"))
             .arg(format!("--initial-advertise-peer-urls={peer}"))
-            .arg(format!("--initial-cluster=default={peer}"))
+            .args(self.initial_cluster.then(|| format!("--initial-cluster=default={peer}")))
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
