@@ -220,11 +220,14 @@ fn serve_peers(
     stopped: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
     let router = transport.router(Arc::new(PeerAnswers(api.clone())));
+    let defaults = rafthttp::Limits::default();
     let limits = rafthttp::Limits {
         write_timeout: config.peer_write_timeout,
-        // The door has a limit of its own, and says more when it is passed.
+        // The door has limits of its own, and says more when they are passed.
         handshake_timeout: 2 * etcdrs_tls::HANDSHAKE_TIMEOUT,
-        ..Default::default()
+        connections_max: defaults.connections_max
+            + guard.as_ref().map_or(0, |_| Guard::PENDING_MAX),
+        ..defaults
     };
     let serve = |(url, listener): (Url, Listener)| {
         tracing::info!(address = %url, "serving peer traffic");

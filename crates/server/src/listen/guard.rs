@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use etcdrs_tls::{Accepted, Rejected, ServerTls};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::listen::pending::Pending;
+use crate::listen::pending::{Pending, TOTAL_MAX};
 
 /// Whose listener it is, in the words of the log.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,9 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
+    /// Most handshakes under way at once.
+    pub(crate) const PENDING_MAX: usize = TOTAL_MAX;
+
     pub(crate) fn new(tls: ServerTls, side: Side) -> Self {
         Self { tls, side, pending: Pending::default() }
     }

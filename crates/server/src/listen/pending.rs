@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 /// Most handshakes at once.
-const TOTAL_MAX: usize = 4096;
+pub(crate) const TOTAL_MAX: usize = 4096;
 /// Most handshakes at once from one address, or from one network of IPv6.
 const ORIGIN_MAX: usize = 1024;
 const _: () = assert!(ORIGIN_MAX < TOTAL_MAX, "one address must not push everybody else out");
