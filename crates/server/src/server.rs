@@ -62,14 +62,8 @@ impl Server {
         let metrics = Metrics::new(ETCD_VERSION);
         let data_dir = config.data_dir();
         tracing::info!(name = config.name, data_dir = %data_dir.display(), "starting an etcd server");
-        let for_security = config.clone();
-        let security = tokio::task::spawn_blocking(move || Security::open(&for_security)).await??;
         // Bound before anything is opened: a port in use must not leave a database.
-        let peer = bind_peers(&config.listen_peer_urls).await?;
-        let guard = security.clients.as_ref();
-        let bind = |urls| async move { listen::bind(urls, guard).await.map_err(StartError::Bind) };
-        let client = bind(&config.listen_client_urls).await?;
-        let metrics_only = bind(&config.listen_metrics_urls).await?;
+        let Ports { security, peer, client, metrics_only } = Ports::open(&config).await?;
         let links = Links::new(security.dial);
         let storage::Storage { machine, raft, bootstrap } =
             storage::open(&config, Arc::clone(&metrics.wal), &links.questions()).await?;
@@ -294,13 +288,29 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-async fn bind_peers(urls: &[Url]) -> Result<Vec<(Url, Listener)>, StartError> {
-    let mut bound = Vec::new();
-    for url in urls {
-        let (listener, url) = Listener::bind(url).await.map_err(StartError::Bind)?;
-        bound.push((url, listener));
+/// Everything that is listened on, bound.
+struct Ports {
+    security: Security,
+    peer: Vec<(Url, Listener)>,
+    client: Vec<Port>,
+    metrics_only: Vec<Port>,
+}
+
+impl Ports {
+    async fn open(config: &Config) -> Result<Self, StartError> {
+        let for_security = config.clone();
+        let security = tokio::task::spawn_blocking(move || Security::open(&for_security)).await??;
+        let mut peer = Vec::new();
+        for url in &config.listen_peer_urls {
+            let (listener, url) = Listener::bind(url).await.map_err(StartError::Bind)?;
+            peer.push((url, listener));
+        }
+        let guard = security.clients.as_ref();
+        let bind = |urls| async move { listen::bind(urls, guard).await.map_err(StartError::Bind) };
+        let client = bind(&config.listen_client_urls).await?;
+        let metrics_only = bind(&config.listen_metrics_urls).await?;
+        Ok(Self { security, peer, client, metrics_only })
     }
-    Ok(bound)
 }
 
 /// Waits until raft works, then tells the cluster who this member is.
