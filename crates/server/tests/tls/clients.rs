@@ -3,10 +3,11 @@
 use std::fs;
 
 use etcdrs_client::WatchOptions;
+use etcdrs_server::{Config, Server, Url};
 use etcdrs_tls::{ClientTlsInfo, ServerTlsInfo, TlsVersion};
 use rcgen::ExtendedKeyUsagePurpose as Usage;
 
-use crate::harness::{LIMIT, Setup, connect, works};
+use crate::harness::{LIMIT, Setup, connect, free_port, works};
 use crate::pki::{Leaf, Pki, client, server};
 
 const REJECTED: &str = "rejected connection on client endpoint";
@@ -165,4 +166,25 @@ async fn u04_u06_http_with_files_warns_and_https_without_files_is_refused() {
         bare.client
     );
     assert!(log.contains(&text), "{log}");
+}
+
+/// U10: what was bound before something failed is free again, and so is a socket's file.
+#[tokio::test]
+async fn u10_a_failed_start_leaves_no_port_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = |text: String| vec![text.parse::<Url>().unwrap()];
+    let (peer, socket) = (free_port(), dir.path().join("s"));
+    let config = Config {
+        data_dir: dir.path().join("data"),
+        listen_peer_urls: url(format!("http://127.0.0.1:{peer}")),
+        listen_client_urls: url(format!("unix://{}", socket.display())),
+        listen_metrics_urls: url(format!("http://{}", taken.local_addr().unwrap())),
+        ..Config::default()
+    };
+    let error = Server::start(config).await.err().expect("a port is taken").to_string();
+    let text = format!("listen tcp {}: bind: address already in use", taken.local_addr().unwrap());
+    assert_eq!(error, text);
+    std::net::TcpListener::bind(("127.0.0.1", peer)).unwrap();
+    assert!(!socket.exists() && !dir.path().join("data").exists());
 }
