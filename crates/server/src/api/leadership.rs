@@ -54,11 +54,14 @@ impl Api {
         }
     }
 
-    /// Ends calls that need a leader when there is none for too long. Looks each `election`.
+    /// Ends calls that need a leader when there is none for too long, and as the leader lets new
+    /// voters vote. Looks each `election`.
     pub(crate) async fn watch_for_leader(self, election: Duration) {
         let mut without = 0;
         loop {
             tokio::time::sleep(election).await;
+            // What takes longer goes on in raft, and is looked at again.
+            let _ = tokio::time::timeout(election, self.admit_voter()).await;
             without = if self.raft.status().leader.is_some() { 0 } else { without + 1 };
             if without == LOOKS_WITHOUT_LEADER {
                 self.leadership.losses.send_modify(|losses| *losses += 1);

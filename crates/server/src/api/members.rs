@@ -1,5 +1,6 @@
 //! Changes of the membership (MB rules): checked by the leader against what it sees, appended
-//! under the condition that nothing has changed meanwhile.
+//! under the condition that nothing has changed meanwhile. A new voter is listed as one at once, but
+//! raft counts its vote only when it has caught up.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,6 +20,9 @@ use crate::grpc::Payload;
 
 /// Pause before a change that lost a race is tried again.
 const RACE_PAUSE: Duration = Duration::from_millis(10);
+
+/// A new voter may be this many entries behind when it gets its vote.
+const ADMIT_LAG_MAX: u64 = 1_000;
 
 /// Why a change did not happen here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,11 +189,10 @@ impl Api {
     ) -> Result<(), ChangeError> {
         let mut new = old.clone();
         match change {
-            Change::Add(member) if member.is_learner => {
-                new.learners.insert(member.id);
-            }
+            // openraft asks a new voter for its consent to its own addition, but it may not have
+            // been started yet. It gets its vote from `admit_voters`, when it has caught up.
             Change::Add(member) => {
-                new.voters.insert(member.id);
+                new.learners.insert(member.id);
             }
             Change::Promote(id) => {
                 new.learners.remove(id);
@@ -203,6 +206,37 @@ impl Api {
             Change::Update { .. } => {}
         }
         self.raft.change_members(new, old, request).await.map(drop)
+    }
+
+    /// Gives one member that was added as a voter its vote, once it has what the others have.
+    pub(crate) async fn admit_voter(&self) {
+        let membership = self.raft.membership();
+        if !self.raft.status().is_leader || membership.learners.is_empty() {
+            return;
+        }
+        let waiting: Vec<MemberId> = {
+            let cluster = self.state.cluster.read();
+            let votes = |id: &&MemberId| cluster.member(**id).is_some_and(|m| !m.is_learner);
+            membership.learners.iter().filter(votes).copied().collect()
+        };
+        let progress = self.raft.progress().await;
+        let matched = |id: MemberId| {
+            let found = progress.iter().find(|progress| progress.member == id)?;
+            // An answer of long ago says nothing of who can vote now.
+            let answers = found.answered_ago.is_some_and(|ago| ago < self.settings.election);
+            answers.then_some(found.matched.0)
+        };
+        let Some(own) = matched(self.raft.member()) else { return };
+        let ready =
+            |id: &MemberId| matched(*id).is_some_and(|at| own - at.min(own) <= ADMIT_LAG_MAX);
+        let Some(id) = waiting.into_iter().find(ready) else { return };
+        let change = Change::Promote(id);
+        let request = ChangeRequest { request_id: 0, change: change.clone() }.encode();
+        match self.append_change(&membership, &change, request).await {
+            Ok(()) => tracing::info!(member_id = %id, "a new member votes"),
+            // It is looked at again soon, by whoever leads then.
+            Err(error) => tracing::warn!(member_id = %id, %error, "could not admit a new voter"),
+        }
     }
 
     /// The members as clients are told.
