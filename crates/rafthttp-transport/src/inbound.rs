@@ -35,6 +35,11 @@ const UNREADABLE: &str = "error reading raft message";
 const STOPPED: &str = "transport stopped";
 const MALFORMED: &str = "error unmarshalling raft message";
 
+/// Whether a refusal means removal, and not that a damaged request named another member.
+pub(crate) fn says_removed(body: &[u8]) -> bool {
+    reply::text_of(body).contains(REMOVED)
+}
+
 /// Everything on the peer port.
 pub(crate) fn router(transport: Transport, peer_api: Arc<dyn PeerApi>) -> Router {
     let raft = Router::new()

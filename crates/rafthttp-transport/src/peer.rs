@@ -21,6 +21,9 @@ use crate::transport::{PeerStatus, SendError};
 use crate::url::{PeerUrl, Picker};
 use crate::{post, probe, reader};
 
+/// How often in a row a peer has to say that this member was removed before that counts.
+const REMOVAL_CLAIMS: u32 = 3;
+
 /// What all peers share.
 pub(crate) struct Context {
     pub(crate) config: Config,
@@ -75,7 +78,8 @@ struct Link {
     dropped: u64,
     /// A full queue was logged and nothing was taken since.
     full_logged: bool,
-    removal_told: bool,
+    /// How often in a row the peer said that we were removed.
+    removal_claims: u32,
     rtt: Option<Duration>,
     clock_drift_ms: Option<i64>,
 }
@@ -246,15 +250,30 @@ impl Peer {
         self.context.handler.link_changed(self.id, up);
     }
 
-    /// The peer said that we were removed from the cluster.
+    /// The peer said that we were removed from the cluster. It counts when it was said several
+    /// times in a row, on connections of their own: a request whose sender was damaged on the way
+    /// may name a member that was removed.
     pub(crate) fn removed_by_peer(&self) {
-        if !std::mem::replace(&mut self.link.lock().removal_told, true) {
+        let told = {
+            let mut link = self.link.lock();
+            link.removal_claims = link.removal_claims.saturating_add(1);
+            link.removal_claims == REMOVAL_CLAIMS
+        };
+        if told {
             tracing::warn!(
                 local_member_id = %self.context.config.member,
                 remote_peer_id = %self.id,
                 "the member has been permanently removed from the cluster"
             );
             self.context.handler.removed_by_peer(self.id);
+        }
+    }
+
+    /// The peer took something from us: what it may have said before was no removal.
+    pub(crate) fn removal_denied(&self) {
+        let mut link = self.link.lock();
+        if link.removal_claims < REMOVAL_CLAIMS {
+            link.removal_claims = 0;
         }
     }
 

@@ -15,6 +15,7 @@ use crate::config::POST_IDLE;
 use crate::frame::Encoder;
 use crate::headers::{LANE, PLACE};
 use crate::http1::{Connection, Dial, HttpError};
+use crate::inbound;
 use crate::lane::{Lane, Work, encode};
 use crate::order::Place;
 use crate::peer::{Context, Peer};
@@ -129,10 +130,11 @@ async fn post(
     match answer.status() {
         StatusCode::NO_CONTENT => {
             peer.sent(bytes);
+            peer.removal_denied();
             *kept = Some(connection);
             Ok(())
         }
-        StatusCode::FORBIDDEN => Err(PostError::Removed),
+        StatusCode::FORBIDDEN if inbound::says_removed(answer.body()) => Err(PostError::Removed),
         status => {
             let text = String::from_utf8_lossy(answer.body()).trim().to_owned();
             Err(PostError::Status { status, text })

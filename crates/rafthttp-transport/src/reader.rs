@@ -124,6 +124,7 @@ impl Session<'_> {
                 let place = reply::header_text(answer.headers(), PLACE);
                 let place = place.and_then(|place| place.parse().ok());
                 let place = place.ok_or(StreamError::Unsupported)?;
+                self.peer.removal_denied();
                 Ok((connection, answer.into_body(), place))
             }
             StatusCode::OK => Err(StreamError::Unsupported),

@@ -18,7 +18,7 @@ use crate::config::{SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_HEAD_BYTES_MAX};
 use crate::frame::{Decoder, Frame, FrameError, HEADER_BYTES, Kind, header};
 use crate::http1::HttpError;
 use crate::peer::Peer;
-use crate::reply;
+use crate::{inbound, reply};
 
 pub(crate) const PATH: &str = "/raft/snapshot";
 const END_BYTES: usize = 12;
@@ -160,7 +160,9 @@ where
     })?;
     match answer.status() {
         StatusCode::OK => answer_of(answer.into_body()),
-        StatusCode::FORBIDDEN => Err(SnapshotSendError::Removed),
+        StatusCode::FORBIDDEN if inbound::says_removed(answer.body()) => {
+            Err(SnapshotSendError::Removed)
+        }
         status => {
             let text = reply::text_of(answer.body());
             Err(SnapshotSendError::Refused { status: status.as_u16(), text })

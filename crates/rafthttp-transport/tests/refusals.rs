@@ -158,12 +158,41 @@ async fn a_removed_member_is_told_once() {
     let three = Member::start(0xc).await;
     one.recorder.removed.lock().insert(three.id);
     three.transport.add_remote(one.id, std::slice::from_ref(&one.url)).unwrap();
-    let message = bytes::Bytes::from_static(b"message");
-    three.transport.send(one.id, etcdrs_rafthttp_transport::Lane::Append, message).unwrap();
-    three.recorder.until("the news", |seen| seen.removed_by == [one.id]).await;
+    let told = three.recorder.until("the news", |seen| seen.removed_by == [one.id]);
+    tokio::pin!(told);
+    // It is said several times before it counts.
+    loop {
+        let message = bytes::Bytes::from_static(b"message");
+        // Refused while the pause after a failure lasts.
+        let _ = three.transport.send(one.id, etcdrs_rafthttp_transport::Lane::Append, message);
+        tokio::select! {
+            () = &mut told => break,
+            () = tokio::time::sleep(std::time::Duration::from_millis(20)) => {}
+        }
+    }
     assert!(one.recorder.seen.borrow().messages.is_empty());
     // Both of its streams were refused several times by now, or will be: it is told once.
     assert_eq!(two.recorder.seen.borrow().removed_by, [one.id]);
+}
+
+/// A request whose target was damaged on the way is refused with the status of a removal.
+#[tokio::test]
+async fn a_refusal_for_another_reason_is_no_removal() {
+    let one = Member::start(0xa).await;
+    let body = r#"{"message":"cannot process message to mismatch member"}"#;
+    let length = body.len();
+    let answer = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {length}\r\n\r\n{body}");
+    let (port, mut asked) = fake_peer(answer.into_bytes()).await;
+    let peer = MemberId(0xb);
+    one.transport.add_remote(peer, &[format!("http://127.0.0.1:{port}")]).unwrap();
+    while *asked.borrow_and_update() < 6 {
+        let message = bytes::Bytes::from_static(b"message");
+        // Refused while the pause after a failure lasts.
+        let _ = one.transport.send(peer, etcdrs_rafthttp_transport::Lane::Append, message);
+        let next = asked.changed();
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(20), next).await;
+    }
+    assert!(one.recorder.seen.borrow().removed_by.is_empty());
 }
 
 /// Peers of another cluster, version or program exchange nothing, and keep nobody else busy.
