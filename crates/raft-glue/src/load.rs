@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use etcdrs_apply as apply;
 use etcdrs_platform::Fs;
 use etcdrs_platform::failpoint::strikes;
@@ -40,21 +41,7 @@ pub(crate) fn load<F: Fs>(
     let exists = wal::Wal::exists(fs, &dir)
         .map_err(|source| wal::OpenError::Io { path: dir.clone(), source })
         .map_err(|source| StartError::OpenLog { dir: dir.clone(), source })?;
-    let membership = match &opened.membership {
-        Some(bytes) => MembershipRecord::decode(bytes.clone())
-            .map_err(|error| StartError::Entry(format!("stored membership: {error}")))?,
-        // The members are durable before the log exists, so this is another database.
-        None if exists => {
-            let path = machine.shared().backend().path().to_path_buf();
-            return Err(StartError::DatabaseMissing { path });
-        }
-        None => {
-            let record = MembershipRecord::seed(config.voters.iter().map(|id| id.0));
-            // Durable before the log exists: a log whose members are unknown could never start.
-            machine.seed_membership(&record.encode_to_vec())?;
-            record
-        }
-    };
+    let membership = membership(&mut machine, opened.membership, config, exists)?;
     if !exists {
         let metadata = wal::Metadata { node_id: config.member, cluster_id: config.cluster };
         let log = wal::Wal::create(fs.clone(), &dir, &metadata, config.wal.clone())
@@ -97,6 +84,30 @@ pub(crate) fn load<F: Fs>(
         force_new(&mut found, &writer, content.metadata.node_id)?;
     }
     Ok(Loaded { writer, found, metadata: content.metadata, machine, membership, store })
+}
+
+/// The membership of the database, or the one that a new cluster begins with.
+fn membership(
+    machine: &mut apply::Machine,
+    stored: Option<Bytes>,
+    config: &Config,
+    log_exists: bool,
+) -> Result<MembershipRecord, StartError> {
+    match stored {
+        Some(bytes) => MembershipRecord::decode(bytes)
+            .map_err(|error| StartError::Entry(format!("stored membership: {error}"))),
+        // The members are durable before the log exists, so this is another database.
+        None if log_exists => {
+            let path = machine.shared().backend().path().to_path_buf();
+            Err(StartError::DatabaseMissing { path })
+        }
+        None => {
+            let record = MembershipRecord::seed(config.voters.iter().map(|id| id.0));
+            // Durable before the log exists: a log whose members are unknown could never start.
+            machine.seed_membership(&record.encode_to_vec())?;
+            Ok(record)
+        }
+    }
 }
 
 /// Makes this member the only one, whatever the others may think: what is not known to be
