@@ -80,7 +80,8 @@ impl<'a, F: Fs> Pass<'a, F> {
         start: &StartAt,
         stop_at: Option<u64>,
     ) -> Self {
-        let replay = Replay::new(start.clone());
+        let first = names.first().map_or(LogIndex(0), |name| name.first);
+        let replay = Replay::new(start.clone(), first);
         Self { fs, dir, names, stop_at, replay, chain: Chain::default() }
     }
 

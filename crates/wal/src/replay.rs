@@ -31,6 +31,8 @@ enum Head {
 #[derive(Debug)]
 pub(crate) struct Replay {
     start: StartAt,
+    /// The first index that the segments read were begun for.
+    begins: LogIndex,
     head: Head,
     metadata: Option<Metadata>,
     hard_state: HardState,
@@ -56,13 +58,14 @@ enum Found {
 }
 
 impl Replay {
-    pub(crate) fn new(start: StartAt) -> Self {
+    pub(crate) fn new(start: StartAt, begins: LogIndex) -> Self {
         let base = match &start {
             StartAt::Mark(mark) => Some(mark.clone()),
             StartAt::NewestAtOrBelow(_) => None,
         };
         Self {
             start,
+            begins,
             head: Head::WantsCrc,
             metadata: None,
             hard_state: HardState::default(),
@@ -243,8 +246,13 @@ impl Replay {
         self.base.is_none() && self.entries.first().is_some_and(is_next)
     }
 
+    /// Before the first entry the name of the first segment tells: a snapshot that was under way
+    /// during a cut is marked behind it, and some entries that follow the mark lie before it.
     fn is_older_than_entries(&self, index: LogIndex) -> bool {
-        self.entries.first().is_some_and(|entry| index < entry.index)
+        match self.entries.first() {
+            Some(entry) => index < entry.index,
+            None => index.0.saturating_add(1) < self.begins.0,
+        }
     }
 
     fn term_of(&self, index: LogIndex) -> Option<Term> {
