@@ -235,6 +235,31 @@ async fn mb_04_row_102_one_member_becomes_three() {
     cluster.wait_equal(&[0, 1, 2]).await;
 }
 
+/// MB-04, U23: what was added is known after a restart, and may begin then.
+#[tokio::test]
+async fn mb_04_u_23_an_addition_survives_a_kill_before_the_new_member_begins() {
+    let mut cluster = Shape::new().size(1).start().await;
+    let clients = cluster.clients(0).await;
+    fill(&clients, "k", 20).await;
+    let place = cluster.new_place();
+    let id = cluster.add(0, place, false).await;
+    cluster.members[0].kill();
+    // etcd waits for the second member now, so nobody waits for the first alone.
+    cluster.members[0].begin_restart().unwrap();
+    let port = cluster.members[0].peer_port();
+    let known = || async {
+        let list = etcdrs_tests::http::get(port, "/members").await.ok()?;
+        list.body.contains(&cluster.places[place].peer_url()).then_some(())
+    };
+    eventually("the log is applied again", known).await;
+    cluster.start_joining(place).await;
+    cluster.wait_ready().await;
+    assert_eq!(cluster.id(place).await, id);
+    cluster.move_leader(place).await;
+    cluster.clients(place).await.put("a", "1").await;
+    cluster.wait_equal(&[0, 1]).await;
+}
+
 /// MB-05, R44: the leader removes itself; it stops, the others go on.
 #[tokio::test]
 async fn mb_05_r_44_a_removed_leader_stops_itself() {

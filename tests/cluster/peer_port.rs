@@ -101,7 +101,8 @@ async fn t_37_u_56_streams_with_wrong_headers_or_paths_are_refused() {
     let known = format!("/raft/stream/message/{}", peers.ids[1]);
     let wrong_method = peers.ask("POST", &known, &[], b"").await;
     assert_eq!((wrong_method.status, wrong_method.header("Allow")), (405, Some("GET")));
-    let cases: [(&str, &[(&str, &str)], u16, &str); 7] = [
+    type Headers = &'static [(&'static str, &'static str)];
+    let cases: [(&str, Headers, u16, &str); 7] = [
         (&known, &[("X-Server-Version", "")], 412, "incompatible version"),
         (&known, &[("X-Etcd-Cluster-ID", "1")], 412, "cluster ID mismatch"),
         (&known, &[("X-Raft-To", "123")], 412, "to field mismatch"),

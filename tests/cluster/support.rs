@@ -7,7 +7,7 @@ pub(crate) use std::time::Duration;
 pub(crate) use etcdrs_tests::client::{Clients, limited};
 pub(crate) use etcdrs_tests::cluster::{Cluster, Shape, add_request, eventually};
 pub(crate) use etcdrs_tests::errors::{self, expect_error};
-pub(crate) use etcdrs_tests::mvccpb::{Event, event::EventType};
+pub(crate) use etcdrs_tests::mvccpb::event::EventType;
 pub(crate) use etcdrs_tests::pb;
 pub(crate) use etcdrs_tests::request::*;
 pub(crate) use etcdrs_tests::target::{self, Flavour};

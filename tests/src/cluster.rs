@@ -263,16 +263,22 @@ impl Cluster {
         (0..self.members.len()).filter(|&at| at != than).collect()
     }
 
-    /// Makes a member lead.
+    /// Makes a member lead; waits for a new one until it may.
     pub async fn move_leader(&self, to: usize) {
         let target_id = self.id(to).await;
-        let leader = self.leader().await;
-        if leader != to {
-            let request = pb::MoveLeaderRequest { target_id };
-            self.clients(leader).await.maintenance.move_leader(request).await.unwrap();
-        }
-        let arrived = || async { (self.leader().await == to).then_some(()) };
-        eventually("the lead moves", arrived).await;
+        let moved = || async {
+            let leader = self.leader().await;
+            if leader != to {
+                let request = pb::MoveLeaderRequest { target_id };
+                let asked = self.clients(leader).await.maintenance.move_leader(request).await;
+                if let Err(status) = asked {
+                    println!("not moved yet: {status:?}");
+                    return None;
+                }
+            }
+            (self.leader().await == to).then_some(())
+        };
+        eventually("the lead moves", moved).await;
     }
 
     /// Waits until these members, to which nobody writes, have the same revision, and fails unless
