@@ -1,6 +1,10 @@
 //! What can go wrong.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use rocksdb::ErrorKind;
 
 /// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +20,14 @@ pub enum OpenError {
     Missing {
         /// The directory.
         path: PathBuf,
+    },
+    /// The file that names the manifest is damaged, or names one that is not there.
+    #[error("database pointer {path:?} is damaged: it names {found:?}")]
+    Pointer {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        found: String,
     },
     /// The directory holds something that this version does not read.
     #[error("database {path:?} has format {found:?}, this version reads {expected:?}")]
@@ -74,5 +86,32 @@ pub struct Error {
 impl Error {
     pub(crate) fn new(operation: &'static str) -> impl Fn(rocksdb::Error) -> Self {
         move |source| Self { operation, source }
+    }
+
+    /// As [`Self::new`] for what reads: damage is told to whoever asked to hear of it.
+    pub(crate) fn reading(
+        operation: &'static str,
+        listener: Option<&OnDamage>,
+    ) -> impl Fn(rocksdb::Error) -> Self {
+        move |source| {
+            let is_damage = matches!(source.kind(), ErrorKind::Corruption | ErrorKind::IOError);
+            if let Some(OnDamage(tell)) = listener.filter(|_| is_damage) {
+                tell(&format!("{operation} database: {source}"));
+            }
+            Self { operation, source }
+        }
+    }
+}
+
+/// Hears of a file that cannot be read or whose checksum is wrong, in words that name the file.
+///
+/// The read that met it fails too. But callers far away see an error of one request, and what is
+/// wrong is the whole member: its files rot, and other damage may not have a checksum.
+#[derive(Clone)]
+pub struct OnDamage(pub Arc<dyn Fn(&str) + Send + Sync>);
+
+impl fmt::Debug for OnDamage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnDamage")
     }
 }

@@ -9,6 +9,7 @@
 //! - All buckets flush together (`atomic_flush`), so what a crash leaves is a prefix of the
 //!   batches written. Fixed in code and checked at open.
 //! - Nothing bypasses the memtables: no ingestion, no file deletion.
+//! - A damaged block is an error of the read that meets it, never an answer.
 //! - Column families keep the numbers that [`Bucket::ALL`] gives them.
 //!
 //! ```no_run
@@ -34,7 +35,7 @@ mod store;
 
 pub use crate::batch::Batch;
 pub use crate::bucket::Bucket;
-pub use crate::error::{Error, OpenError};
+pub use crate::error::{Error, OnDamage, OpenError};
 pub use crate::export::Export;
 pub use crate::options::Options;
 pub use crate::rows::{Row, Rows, Scan};

@@ -5,7 +5,7 @@ use rocksdb::{
     WriteBufferManager,
 };
 
-use crate::Bucket;
+use crate::{Bucket, OnDamage};
 
 /// Settings of a database.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct Options {
     pub background_jobs: i32,
     /// Table files that stay open; -1 for all.
     pub open_files_max: i32,
+    /// Hears of damage that a read meets.
+    pub on_damage: Option<OnDamage>,
 }
 
 impl Default for Options {
@@ -28,6 +30,7 @@ impl Default for Options {
             memtable_bytes: 128 << 20,
             background_jobs: 2,
             open_files_max: -1,
+            on_damage: None,
         }
     }
 }
@@ -58,6 +61,8 @@ pub(crate) fn database(options: &Options, shared: &Shared) -> rocksdb::Options {
     db.set_atomic_flush(true);
     db.set_write_buffer_manager(&shared.memtables);
     db.set_max_background_jobs(options.background_jobs);
+    // Whatever does not add up at an open is refused; blocks are checked whenever they are read.
+    db.set_paranoid_checks(true);
     db.set_bytes_per_sync(1 << 20);
     db.set_max_open_files(options.open_files_max);
     db.set_allow_concurrent_memtable_write(false);

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions};
 
-use crate::Error;
+use crate::{Error, OnDamage};
 
 /// A key and its value.
 pub type Row<'a> = (&'a [u8], &'a [u8]);
@@ -41,10 +41,15 @@ impl Scan<'_> {
 pub struct Rows<'a> {
     raw: DBRawIteratorWithThreadMode<'a, DB>,
     started: bool,
+    listener: Option<&'a OnDamage>,
 }
 
 impl<'a> Rows<'a> {
-    pub(crate) fn new(mut raw: DBRawIteratorWithThreadMode<'a, DB>, from: Bound<&[u8]>) -> Self {
+    pub(crate) fn new(
+        mut raw: DBRawIteratorWithThreadMode<'a, DB>,
+        from: Bound<&[u8]>,
+        listener: Option<&'a OnDamage>,
+    ) -> Self {
         match from {
             Bound::Unbounded => raw.seek_to_first(),
             Bound::Included(key) => raw.seek(key),
@@ -55,7 +60,7 @@ impl<'a> Rows<'a> {
                 }
             }
         }
-        Self { raw, started: false }
+        Self { raw, started: false, listener }
     }
 
     /// The next row, or `None` at the end.
@@ -69,7 +74,7 @@ impl<'a> Rows<'a> {
         }
         self.started = true;
         if !self.raw.valid() {
-            self.raw.status().map_err(Error::new("walk"))?;
+            self.raw.status().map_err(Error::reading("walk", self.listener))?;
         }
         Ok(self.raw.item())
     }

@@ -71,6 +71,7 @@ impl Backend {
     }
 
     fn open_with(dir: &Path, options: &Options, shared: Shared) -> Result<Self, OpenError> {
+        check::pointer(dir)?;
         let mut database = options::database(options, &shared);
         database.create_if_missing(true);
         let db = DB::open_cf_descriptors(&database, dir, families(options, &shared))
@@ -88,6 +89,7 @@ impl Backend {
     /// See [`OpenError`].
     pub fn open_read_only(dir: &Path, options: &Options) -> Result<Self, OpenError> {
         check::exists(dir)?;
+        check::pointer(dir)?;
         let shared = Shared::new(options);
         let mut database = options::database(options, &shared);
         database.create_if_missing(false);
@@ -184,7 +186,7 @@ impl Backend {
         options: &ReadOptions,
     ) -> Result<Option<Bytes>, Error> {
         let row = self.inner.db.get_pinned_cf_opt(self.inner.family(bucket), key, options);
-        Ok(row.map_err(Error::new("read"))?.map(|row| Bytes::copy_from_slice(&row)))
+        Ok(row.map_err(self.inner.reading())?.map(|row| Bytes::copy_from_slice(&row)))
     }
 
     /// Reads the rows `keys`, which are sorted, and hands each with its position to `each`.
@@ -200,7 +202,7 @@ impl Backend {
         let family = self.inner.family(bucket);
         let rows = self.inner.db.batched_multi_get_cf(family, keys, true);
         for (position, row) in rows.into_iter().enumerate() {
-            each(position, row.map_err(Error::new("read"))?.as_deref());
+            each(position, row.map_err(self.inner.reading())?.as_deref());
         }
         Ok(())
     }
@@ -209,7 +211,8 @@ impl Backend {
     #[must_use]
     pub fn rows(&self, bucket: Bucket, scan: &Scan<'_>) -> Rows<'_> {
         let family = self.inner.family(bucket);
-        Rows::new(self.inner.db.raw_iterator_cf_opt(family, scan.read_options()), scan.from)
+        let raw = self.inner.db.raw_iterator_cf_opt(family, scan.read_options());
+        Rows::new(raw, scan.from, self.inner.options.on_damage.as_ref())
     }
 
     /// The last row of `bucket`.
@@ -219,7 +222,7 @@ impl Backend {
     pub fn last(&self, bucket: Bucket) -> Result<Option<(Bytes, Bytes)>, Error> {
         let mut raw = self.inner.db.raw_iterator_cf(self.inner.family(bucket));
         raw.seek_to_last();
-        raw.status().map_err(Error::new("read"))?;
+        raw.status().map_err(self.inner.reading())?;
         Ok(raw
             .item()
             .map(|(key, value)| (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))))
@@ -359,6 +362,10 @@ impl Inner {
         self.db.cf_handle(bucket.name()).expect("open() opened a family for every bucket")
     }
 
+    fn reading(&self) -> impl Fn(rocksdb::Error) -> Error {
+        Error::reading("read", self.options.on_damage.as_ref())
+    }
+
     fn families(&self) -> Vec<&ColumnFamily> {
         let default = self.db.cf_handle(rocksdb::DEFAULT_COLUMN_FAMILY_NAME);
         let buckets = Bucket::ALL.into_iter().map(|bucket| self.family(bucket));
@@ -387,17 +394,18 @@ impl Snapshot {
     /// # Errors
     /// If the database cannot be read.
     pub fn get(&self, bucket: Bucket, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        let family = self.cell.borrow_owner().family(bucket);
-        let row = self.cell.borrow_dependent().get_pinned_cf(family, key);
-        Ok(row.map_err(Error::new("read"))?.map(|row| Bytes::copy_from_slice(&row)))
+        let inner = self.cell.borrow_owner();
+        let row = self.cell.borrow_dependent().get_pinned_cf(inner.family(bucket), key);
+        Ok(row.map_err(inner.reading())?.map(|row| Bytes::copy_from_slice(&row)))
     }
 
     /// Walks rows of `bucket`.
     #[must_use]
     pub fn rows(&self, bucket: Bucket, scan: &Scan<'_>) -> Rows<'_> {
-        let family = self.cell.borrow_owner().family(bucket);
+        let inner = self.cell.borrow_owner();
         let view = self.cell.borrow_dependent();
-        Rows::new(view.raw_iterator_cf_opt(family, scan.read_options()), scan.from)
+        let raw = view.raw_iterator_cf_opt(inner.family(bucket), scan.read_options());
+        Rows::new(raw, scan.from, inner.options.on_damage.as_ref())
     }
 
     /// Walks all rows of `bucket`.
