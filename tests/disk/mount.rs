@@ -16,6 +16,7 @@ use fuser::{
     ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
+use rustix::mount::UnmountFlags;
 use tokio::sync::Notify;
 
 use crate::volatile::{Disk, Ino, Loss, Refused};
@@ -97,6 +98,14 @@ impl Mount {
         let loss = state.disk.cut(random);
         state.powered = true;
         loss
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // A process that just ended may have files open for a moment longer; the session's own
+        // attempt then finds nothing to do.
+        let _ = rustix::mount::unmount(self.directory.path(), UnmountFlags::DETACH);
     }
 }
 

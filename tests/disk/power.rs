@@ -4,6 +4,7 @@
 //! ([`crate::volatile`]). A cut comes after a number of changes and syncs of the disk, so it falls
 //! into appends, segment cuts, flushes, purges and starts alike.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use etcdrs_tests::client::Clients;
@@ -126,6 +127,14 @@ async fn die_while_starting(server: &mut Server, disk: &Mount, random: &mut Rand
     server.kill();
 }
 
+/// Copies the disk to the directory that `ETCD_RS_TEST_KEEP` names, to be looked at.
+fn keep(disk: &Path) {
+    if let Some(to) = std::env::var_os("ETCD_RS_TEST_KEEP") {
+        let mut copy = std::process::Command::new("cp");
+        copy.args(["-r", "--sparse=always"]).arg(disk).arg(&to).status().unwrap();
+    }
+}
+
 async fn cuts(seed: u64, count: usize) {
     let disk = match Mount::new() {
         Ok(disk) => disk,
@@ -153,7 +162,10 @@ async fn cuts(seed: u64, count: usize) {
             total.during_start += 1;
             done += 1;
         }
-        server.restart().await;
+        if let Err(error) = server.try_restart().await {
+            keep(&disk.path());
+            panic!("no start after {done} cuts, {:?} lost: {error}", total.loss);
+        }
         let mut clients = server.clients().await;
         history.lock().await.verify(&mut clients).await;
         if random.one_in(4) {
