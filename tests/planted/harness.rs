@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etcdrs_tests::robustness::check::Rule;
 use etcdrs_tests::robustness::faults::Kind;
@@ -14,6 +14,7 @@ use etcdrs_tests::robustness::run::{Report, RunOptions, run};
 use etcdrs_tests::robustness::traffic::Traffic;
 use etcdrs_tests::target::{Flavour, Target, repository};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 /// A fault of ours, and the run that is to find it.
 #[derive(Clone, Debug)]
@@ -72,7 +73,7 @@ impl Planted {
     }
 
     /// Runs with the fault until it is found, and once without it, which must be clean.
-    pub(crate) async fn is_found(self) {
+    pub(crate) async fn must_be_found(self) {
         // One cluster at a time: two cores are few.
         let mut clean = TURN.lock().await;
         let folder = tempfile::tempdir().unwrap();

@@ -21,7 +21,7 @@ macro_rules! planted {
             $(#[$attribute])*
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                $planted.is_found().await;
+                $planted.must_be_found().await;
             }
         )*
     };
@@ -30,7 +30,7 @@ macro_rules! planted {
 // What a client is answered.
 planted! {
     /// A transaction compares with the state of some revisions ago.
-    stale_compare = Planted::new("planted-stale-compare", &[Rule::WrongEffect]);
+    stale_compare = Planted::new("planted-stale-compare", &[Rule::WrongAnswer, Rule::Lost]);
     /// A put answers the pair of some revisions ago as the previous one.
     older_prev = Planted::new("planted-older-prev", &[Rule::WrongAnswer]);
     /// A put that was refused is acknowledged.
@@ -121,6 +121,7 @@ planted! {
         ..Planted::new("planted-trusted-lead", &[Rule::Stale])
     };
     /// One member leaves puts out.
+    #[ignore = "takes its time"]
     skipped_put = Planted {
         members: 3,
         only_at: Some(2),
