@@ -27,7 +27,7 @@ pub use crate::kv::range_query;
 pub use crate::machine::{Entry, Machine, Opened, Options, Payload, Shared};
 pub use crate::outcome::{Answer, OpResult, Outcome, TxnAnswer};
 pub use crate::restore::{Loaded, Position, Retired};
-pub use crate::txn::read_only_txn;
+pub use crate::txn::{has_put, read_only_txn};
 
 /// Compiles the example of README.md.
 #[cfg(doctest)]

@@ -268,7 +268,8 @@ pub fn read_only_txn(
 }
 
 /// Whether a put stands anywhere in the transaction, in either branch.
-pub(crate) fn has_put(txn: &pb::TxnRequest) -> bool {
+#[must_use]
+pub fn has_put(txn: &pb::TxnRequest) -> bool {
     txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
         Some(Request::RequestPut(_)) => true,
         Some(Request::RequestTxn(nested)) => has_put(nested),

@@ -15,6 +15,7 @@ mod maintenance;
 mod members;
 mod pages;
 mod range_stream;
+mod space;
 mod status;
 mod txn_check;
 mod watch;
@@ -37,6 +38,7 @@ use tonic::Status;
 
 pub(crate) use self::compaction::{Compactor, Pace};
 pub(crate) use self::leadership::Leadership;
+pub(crate) use self::space::{Keeper, Space};
 pub(crate) use self::members::{ChangeFailure, policy};
 use crate::api::wire::Header;
 use crate::metrics::Metrics;
@@ -79,6 +81,7 @@ pub(crate) struct Inner {
     /// The way to the peers; set once it is there.
     pub(crate) transport: OnceLock<Transport>,
     pub(crate) leadership: Leadership,
+    pub(crate) space: Space,
 }
 
 impl std::ops::Deref for Api {
@@ -147,6 +150,7 @@ impl Api {
         if proposal.len() > self.settings.request_bytes_max {
             return Err(status::request_too_large());
         }
+        self.check_space(kind, body).await?;
         if self.raft.apply_gap() > limits::APPLY_GAP_MAX {
             return Err(status::too_many_requests());
         }

@@ -137,6 +137,9 @@ pub struct Config {
     /// `--memory-budget`, bytes: values, recent events, log, memtables and blocks together.
     /// 0 takes a quarter of the machine.
     pub memory_budget_bytes: u64,
+    /// `--disk-reserve-bytes`: kept aside for deletes and compaction on a full disk; writes stop
+    /// when less than as much again is free. 0 keeps nothing and never stops.
+    pub disk_reserve_bytes: u64,
 }
 
 impl Default for Config {
@@ -198,6 +201,7 @@ impl Default for Config {
             log_format: "json".into(),
             log_outputs: "default".into(),
             memory_budget_bytes: 0,
+            disk_reserve_bytes: limits::DISK_RESERVE_BYTES,
         }
     }
 }

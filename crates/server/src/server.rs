@@ -18,7 +18,7 @@ use tower::util::BoxCloneSyncService;
 
 pub use self::error::{Fatal, StartError};
 use crate::ETCD_VERSION;
-use crate::api::{Api, Compactor, Inner, Leadership, Pace, Settings, policy};
+use crate::api::{Api, Compactor, Inner, Leadership, Pace, Settings, Space, policy};
 use crate::config::{Config, Url};
 use crate::grpc::Body;
 use crate::listen::{self, Dial, Guard, Limits, Listener, Port, Security, Serve};
@@ -47,6 +47,7 @@ pub struct Server {
     listeners: Vec<JoinHandle<()>>,
     tasks: Vec<JoinHandle<()>>,
     fatal: watch::Receiver<Option<String>>,
+    damage: watch::Receiver<Option<String>>,
     removal: watch::Receiver<bool>,
     transport: Transport,
 }
@@ -65,7 +66,7 @@ impl Server {
         // Bound before anything is opened: a port in use must not leave a database.
         let Ports { security, peer, client, metrics_only } = Ports::open(&config).await?;
         let links = Links::new(security.dial);
-        let storage::Storage { machine, raft, bootstrap } =
+        let storage::Storage { machine, raft, bootstrap, damage } =
             storage::open(&config, Arc::clone(&metrics.wal), &links.questions()).await?;
         let state = machine.machine.shared();
         let wire = Wire::default();
@@ -86,6 +87,7 @@ impl Server {
             stop: stop_seen,
             transport: OnceLock::new(),
             leadership: Leadership::default(),
+            space: Space::default(),
         });
         let (removed, removal) = watch::channel(false);
         let delivery = Delivery { inbound: raft.inbound(), state: state.clone(), removed };
@@ -107,6 +109,7 @@ impl Server {
             tokio::spawn(measure_lag(api.clone())),
             tokio::spawn(warm_values(api.clone())),
             tokio::spawn(follow_installs(api.clone())),
+            tokio::spawn(api.clone().watch_space(storage::keeper(&config))),
             tokio::spawn(api.clone().watch_for_leader(config.election)),
         ];
         let client_urls = client.iter().flat_map(|port| port.urls.clone()).collect::<Vec<_>>();
@@ -115,7 +118,18 @@ impl Server {
         versions::decided(&api).await;
         listeners.extend(serve_clients(&api, client, metrics_only, &config, &stopped));
         tracing::info!("ready to serve client requests");
-        Ok(Self { api, node, transport, client_urls, stop, listeners, tasks, fatal, removal })
+        Ok(Self {
+            api,
+            node,
+            transport,
+            client_urls,
+            stop,
+            listeners,
+            tasks,
+            fatal,
+            damage,
+            removal,
+        })
     }
 
     /// Where clients are served, with the ports that were bound.
@@ -126,12 +140,18 @@ impl Server {
 
     /// Waits until the server fails by itself, which it must not outlive.
     pub async fn failed(&self) -> Fatal {
-        let mut fatal = self.fatal.clone();
-        let reason = match fatal.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => "raft ended without a word".into(),
-        };
-        Fatal(reason)
+        let (mut fatal, mut damage) = (self.fatal.clone(), self.damage.clone());
+        // The sender of damage lives as long as the database, which this server has open.
+        tokio::select! {
+            Ok(what) = damage.wait_for(Option::is_some) => {
+                let what = what.clone().unwrap_or_default();
+                Fatal(format!("the database is damaged: {what}"))
+            }
+            raft = fatal.wait_for(Option::is_some) => match raft {
+                Ok(reason) => Fatal(reason.clone().unwrap_or_default()),
+                Err(_) => Fatal("raft ended without a word".into()),
+            },
+        }
     }
 
     /// Waits until this member was removed from its cluster, which it has to leave then.

@@ -34,6 +34,8 @@ pub const LEASE_TTL_SECONDS_MAX: i64 = 9_000_000_000;
 
 /// Default backend quota, bytes (`--quota-backend-bytes`).
 pub const QUOTA_BYTES: i64 = 2 * 1024 * 1024 * 1024;
+/// Disk kept aside for deletes and compaction, bytes: a segment of the log, or a flush.
+pub const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 /// etcd's suggested largest quota, bytes.
 pub const QUOTA_BYTES_SUGGESTED_MAX: i64 = 8 * 1024 * 1024 * 1024;
 

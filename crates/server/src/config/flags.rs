@@ -238,6 +238,7 @@ flags! {
     "log-format" Logging "Log format: json or console.": log_format, |text| one_of(text, ["json", "console"]), String::clone;
     "log-outputs" Logging "Log output: default, stderr or stdout.": log_outputs, |text| one_of(text, ["default", "stderr", "stdout"]), String::clone;
     "memory-budget" Ours "Bytes for newest values, recent events, the log, memtables and blocks together (0: a quarter of the machine).": memory_budget_bytes, number, u64::to_string;
+    "disk-reserve-bytes" Ours "Bytes of disk kept for deletes and compaction; with less than as much free beside them, writes stop with NOSPACE (0: off).": disk_reserve_bytes, number, u64::to_string;
     "force-new-cluster" Unsafe "Force to create a new one-member cluster.": force_new_cluster, boolean, bool::to_string;
     "unsafe-no-fsync" Unsafe "Disables fsync, unsafe, will cause data loss.": no_fsync, boolean, bool::to_string;
 }

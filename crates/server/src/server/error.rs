@@ -52,7 +52,7 @@ pub enum StartError {
         applied: u64,
     },
     /// The database could not be opened.
-    #[error("open database: {0}")]
+    #[error("open database: {}", chain(.0))]
     Backend(#[from] etcdrs_backend::OpenError),
     /// It cannot be told which database is in use.
     #[error("find the database in use: {}", chain(.0))]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use etcdrs_apply as apply;
-use etcdrs_backend::Backend;
+use etcdrs_backend::{Backend, OnDamage};
 use etcdrs_lease::min_ttl_seconds;
 use etcdrs_membership::{Cluster, Version};
 use etcdrs_mvcc::watch::HubOptions;
@@ -13,8 +13,10 @@ use etcdrs_raft_glue as raft;
 use etcdrs_snap::DbDirs;
 use etcdrs_types::MemberId;
 use etcdrs_wal as wal;
+use tokio::sync::watch;
 
 use crate::ETCD_VERSION;
+use crate::api::Keeper;
 use crate::bootstrap::{self, Bootstrap, Disk, Kind, Network, Patience, SystemResolver};
 use crate::config::Config;
 use crate::metrics::WalMetrics;
@@ -29,6 +31,8 @@ pub(super) struct Storage {
     pub(super) raft: raft::Config,
     /// Whom to talk to before anything is applied.
     pub(super) bootstrap: Bootstrap,
+    /// What is wrong with the database's files, once a read has met it.
+    pub(super) damage: watch::Receiver<Option<String>>,
 }
 
 /// The database, before it is known to whom it belongs.
@@ -36,6 +40,7 @@ struct Found {
     backend: Backend,
     budget: Budget,
     disk: Disk,
+    damage: watch::Receiver<Option<String>>,
 }
 
 /// Opens everything, on a thread that may block, after it was found out who this member is.
@@ -67,17 +72,34 @@ fn find(config: &Config) -> Result<Found, StartError> {
     let data_dir = config.data_dir();
     let snap_dir = snap_dir(config);
     let wal_dir = config.wal_dir();
+    // A start on a full disk is what the reserve is for, too.
+    keeper(config).release().map_err(|source| data_dir_error(&data_dir, source))?;
     prepare(&data_dir)?;
     for dir in [&snap_dir, wal_dir.parent().unwrap_or(&data_dir)] {
         OsFs.create_dir_all(dir, DIR_MODE).map_err(|source| data_dir_error(dir, source))?;
     }
+    // What is written into a directory survives a loss of power only if the directory does.
+    for dir in [data_dir.join("member"), data_dir.clone()] {
+        OsFs.sync_dir(&dir).map_err(|source| data_dir_error(&dir, source))?;
+    }
     let live = raft::live_database(&OsFs, &wal_dir, &DbDirs::new(OsFs, &snap_dir))?;
-    let backend = Backend::open(&live, &budget.backend()).map_err(|error| match error {
+    let (damaged, damage) = watch::channel(None);
+    let backend = Backend::open(&live, &budget.backend(damaged)).map_err(|error| match error {
         etcdrs_backend::OpenError::Locked { .. } => StartError::InUse { path: data_dir.clone() },
         error => StartError::Backend(error),
     })?;
     let disk = disk(&backend, &wal_dir)?;
-    Ok(Found { backend, budget, disk })
+    Ok(Found { backend, budget, disk, damage })
+}
+
+/// Keeps a reserve on the disk, or on both if the log has its own.
+pub(super) fn keeper(config: &Config) -> Keeper {
+    let mut directories = vec![config.data_dir()];
+    let wal_dir = config.wal_dir();
+    if !wal_dir.starts_with(&directories[0]) {
+        directories.extend(wal_dir.parent().map(Path::to_path_buf));
+    }
+    Keeper::new(OsFs, directories, config.disk_reserve_bytes)
 }
 
 fn snap_dir(config: &Config) -> PathBuf {
@@ -111,7 +133,7 @@ fn begin(
     found: Found,
     bootstrap: Bootstrap,
 ) -> Result<Storage, StartError> {
-    let Found { backend, budget, .. } = found;
+    let Found { backend, budget, damage, .. } = found;
     let voters: Vec<MemberId> = match bootstrap.kind {
         Kind::New => bootstrap.members.iter().map(|member| member.id).collect(),
         // Whoever joins learns from the leader who votes.
@@ -149,7 +171,7 @@ fn begin(
         warn_apply: config.warn_apply,
         wal: wal::Options { sync: !config.no_fsync, observer: metrics, ..wal::Options::default() },
     };
-    Ok(Storage { machine, raft, bootstrap })
+    Ok(Storage { machine, raft, bootstrap, damage })
 }
 
 fn apply_options(config: &Config, budget: &Budget) -> apply::Options {
@@ -223,8 +245,16 @@ impl Budget {
         Self { values: rest - ring - log - memtables - blocks, ring, log, memtables, blocks }
     }
 
-    fn backend(&self) -> etcdrs_backend::Options {
+    fn backend(&self, damaged: watch::Sender<Option<String>>) -> etcdrs_backend::Options {
+        let tell = move |what: &str| {
+            damaged.send_if_modified(|first| {
+                let is_first = first.is_none();
+                first.get_or_insert_with(|| what.to_owned());
+                is_first
+            });
+        };
         etcdrs_backend::Options {
+            on_damage: Some(OnDamage(Arc::new(tell))),
             block_cache_bytes: self.blocks,
             memtable_bytes: self.memtables,
             ..Default::default()
