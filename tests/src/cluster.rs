@@ -123,12 +123,12 @@ impl Place {
 
 /// Its members by number, in the order in which they were made.
 pub struct Cluster {
-    shape: Shape,
-    folder: TempDir,
+    /// Their processes. They end before the folder goes.
+    pub members: Vec<Server>,
     /// Where the members live.
     pub places: Vec<Place>,
-    /// Their processes.
-    pub members: Vec<Server>,
+    shape: Shape,
+    folder: TempDir,
 }
 
 impl Cluster {
