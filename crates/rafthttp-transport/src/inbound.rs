@@ -9,7 +9,7 @@ use axum::response::Response;
 use axum::routing::any;
 use bytes::Bytes;
 use etcdrs_types::MemberId;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
@@ -20,7 +20,7 @@ use crate::headers::{
     self, FORMAT, FORMAT_NOW, INCOMPATIBLE_VERSION, LANE, PLACE, RAFT_TO, SERVER_FROM,
 };
 use crate::lane::{Lane, StreamBody};
-use crate::order::Place;
+use crate::order::{Place, Way};
 use crate::peer::Peer;
 use crate::probe::{self, Health};
 use crate::reply::Refusal;
@@ -60,9 +60,8 @@ async fn probing(State(transport): State<Transport>) -> Response {
 async fn stream(State(transport): State<Transport>, request: Request) -> Response {
     let mut response = match open_stream(&transport, &request) {
         Ok(body) => {
-            let place = HeaderValue::from_str(&body.place().to_string());
+            let place = body.place();
             let mut response = Response::new(Body::new(body));
-            let place = place.expect("hex digits and dots are a header value");
             response.headers_mut().insert(PLACE, place);
             response
         }
@@ -128,7 +127,10 @@ async fn take_messages(transport: &Transport, request: Request) -> Result<(), Re
         context.config.observer.receive_failed(from.unwrap_or_default());
         Refusal::text(StatusCode::BAD_REQUEST, text)
     };
-    let order = from.and_then(|from| order_of(transport, from, request.headers()));
+    let order = match from {
+        Some(from) => order_of(transport, from, request.headers())?,
+        None => None,
+    };
     let mut body = request.into_body();
     let mut decoder = Decoder::new(PAYLOAD_BYTES_MAX);
     let mut batch = Vec::new();
@@ -172,15 +174,24 @@ async fn take_messages(transport: &Transport, request: Request) -> Result<(), Re
     Ok(())
 }
 
-/// The sender, and where in its order a `POST` belongs. Without one it is taken as it comes.
+/// The sender, and where in its order a `POST` belongs. One that says nothing of it is taken as it
+/// comes; one that says something else is damaged.
 fn order_of(
     transport: &Transport,
     from: MemberId,
     headers: &HeaderMap,
-) -> Option<(Arc<Peer>, Lane, Place)> {
-    let lane = Lane::from_path(reply::header_text(headers, LANE)?)?;
-    let place = reply::header_text(headers, PLACE)?.parse().ok()?;
-    Some((transport.peer(from)?, lane, place))
+) -> Result<Option<(Arc<Peer>, Lane, Place)>, Refusal> {
+    let (lane, place) = (reply::header_text(headers, LANE), reply::header_text(headers, PLACE));
+    if lane.is_none() && place.is_none() {
+        return Ok(None);
+    }
+    let lane = lane.and_then(Lane::from_path);
+    let order = lane.zip(place).and_then(|(lane, place)| {
+        let way = Way { from, to: transport.context().config.member };
+        Some((lane, Place::parse(place, way).ok()?))
+    });
+    let (lane, place) = order.ok_or_else(|| Refusal::text(StatusCode::BAD_REQUEST, MALFORMED))?;
+    Ok(transport.peer(from).map(|peer| (peer, lane, place)))
 }
 
 /// The checks that messages and snapshots share. The sender is absent if it does not say who it

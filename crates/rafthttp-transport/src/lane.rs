@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use etcdrs_platform::Tick;
+use http::HeaderValue;
 use http_body::{Body, Frame};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -354,8 +355,10 @@ impl StreamBody {
 }
 
 impl StreamBody {
-    pub(crate) fn place(&self) -> Place {
-        Place { run: self.peer.run, stream: self.number, post: 0 }
+    /// The header that says where this stream stands in the order of its lane.
+    pub(crate) fn place(&self) -> HeaderValue {
+        let place = Place { run: self.peer.run, stream: self.number, post: 0 };
+        place.header(self.peer.way_out())
     }
 }
 

@@ -5,9 +5,9 @@
 //! its place in the order, and the receiver takes nothing from before the last place it has taken.
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::str::FromStr;
 
+use etcdrs_types::MemberId;
+use http::HeaderValue;
 use parking_lot::Mutex;
 
 /// Runs of a sender that are remembered as over.
@@ -24,25 +24,41 @@ pub(crate) struct Place {
     pub(crate) post: u64,
 }
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}.{:x}.{:x}", self.run, self.stream, self.post)
-    }
+/// Whose place it is: a header that was damaged on the way may name another member, whose order
+/// would be spoilt for good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    pub(crate) from: MemberId,
+    pub(crate) to: MemberId,
 }
 
-/// A text that is no place.
+/// A text that is no place, or not of this way.
 #[derive(Debug)]
 pub(crate) struct NoPlace;
 
-impl FromStr for Place {
-    type Err = NoPlace;
+impl Place {
+    /// The header, with a checksum over the place and its way.
+    pub(crate) fn header(self, way: Way) -> HeaderValue {
+        let place = format!("{:x}.{:x}.{:x}", self.run, self.stream, self.post);
+        let text = format!("{place}.{:08x}", checksum(&place, way));
+        HeaderValue::from_str(&text).expect("hex digits and dots are a header value")
+    }
 
-    fn from_str(text: &str) -> Result<Self, NoPlace> {
-        let mut parts = text.split('.').map(|part| u64::from_str_radix(part, 16));
+    pub(crate) fn parse(text: &str, way: Way) -> Result<Self, NoPlace> {
+        let (place, sum) = text.rsplit_once('.').ok_or(NoPlace)?;
+        if u32::from_str_radix(sum, 16).ok() != Some(checksum(place, way)) {
+            return Err(NoPlace);
+        }
+        let mut parts = place.split('.').map(|part| u64::from_str_radix(part, 16));
         let mut next = || parts.next().and_then(Result::ok).ok_or(NoPlace);
         let place = Self { run: next()?, stream: next()?, post: next()? };
         if parts.next().is_some() { Err(NoPlace) } else { Ok(place) }
     }
+}
+
+fn checksum(place: &str, way: Way) -> u32 {
+    let Way { from, to } = way;
+    crc32c::crc32c(format!("{place} {from} {to}").as_bytes())
 }
 
 /// Lets the messages of a lane through in their order.
@@ -87,12 +103,24 @@ mod tests {
     }
 
     #[test]
-    fn places_are_texts() {
+    fn a_place_is_read_only_on_its_own_way() {
+        let way = Way { from: MemberId(1), to: MemberId(2) };
         let one = place(u64::MAX, 0x1f, 0);
-        assert_eq!(one.to_string(), "ffffffffffffffff.1f.0");
-        assert_eq!(one.to_string().parse::<Place>().unwrap(), one);
-        for text in ["", "1.2", "1.2.3.4", "1.2.x", "1.2.fffffffffffffffff"] {
-            assert!(text.parse::<Place>().is_err(), "{text}");
+        let header = one.header(way);
+        let text = header.to_str().unwrap();
+        assert!(text.starts_with("ffffffffffffffff.1f.0."), "{text}");
+        assert_eq!(Place::parse(text, way).unwrap(), one);
+        for other in [Way { from: MemberId(3), ..way }, Way { to: MemberId(3), ..way }] {
+            assert!(Place::parse(text, other).is_err(), "{other:?}");
+        }
+        for at in 0..text.len() {
+            let mut damaged = text.as_bytes().to_vec();
+            damaged[at] ^= 1;
+            let damaged = String::from_utf8(damaged).unwrap();
+            assert!(Place::parse(&damaged, way).is_err(), "{damaged}");
+        }
+        for bad in ["", "1.2", "1.2.3", "1.2.3.4", "1.2.x.0"] {
+            assert!(Place::parse(bad, way).is_err(), "{bad}");
         }
     }
 

@@ -16,7 +16,7 @@ use crate::frame::PAYLOAD_BYTES_MAX;
 use crate::handler::Handler;
 use crate::headers::Identity;
 use crate::lane::{Lane, Pushed, Queue, QueueLimits};
-use crate::order::Gate;
+use crate::order::{Gate, Way};
 use crate::transport::{PeerStatus, SendError};
 use crate::url::{PeerUrl, Picker};
 use crate::{post, probe, reader};
@@ -120,6 +120,16 @@ impl Peer {
     }
 
     /// What comes from the peer on `lane` has to pass here.
+    /// From this member to the peer.
+    pub(crate) fn way_out(&self) -> Way {
+        Way { from: self.context.config.member, to: self.id }
+    }
+
+    /// From the peer to this member.
+    pub(crate) fn way_in(&self) -> Way {
+        Way { from: self.id, to: self.context.config.member }
+    }
+
     pub(crate) fn gate(&self, lane: Lane) -> &Gate {
         &self.gates[lane.index()]
     }

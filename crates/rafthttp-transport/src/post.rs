@@ -118,8 +118,7 @@ async fn post(
     let mut request = context.request(peer, url, (Method::POST, "/raft"), body(frames));
     let headers = request.headers_mut();
     headers.insert(LANE, HeaderValue::from_static(lane.path()));
-    let place = HeaderValue::from_str(&place.to_string());
-    headers.insert(PLACE, place.expect("hex digits and dots are a header value"));
+    headers.insert(PLACE, place.header(peer.way_out()));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/protobuf"));
     headers.insert(header::CONTENT_LENGTH, bytes.into());
     let seconds = u64::try_from(bytes / BYTES_PER_SECOND_MIN).unwrap_or(u64::MAX);

@@ -122,7 +122,8 @@ impl Session<'_> {
         match answer.status() {
             StatusCode::OK if answer.headers().get(FORMAT).is_some_and(|f| f == FORMAT_NOW) => {
                 let place = reply::header_text(answer.headers(), PLACE);
-                let place = place.and_then(|place| place.parse().ok());
+                let way = self.peer.way_in();
+                let place = place.and_then(|place| Place::parse(place, way).ok());
                 let place = place.ok_or(StreamError::Unsupported)?;
                 self.peer.removal_denied();
                 Ok((connection, answer.into_body(), place))

@@ -165,7 +165,8 @@ async fn what_was_overtaken_is_not_delivered() {
     let one = Member::start(0xa).await;
     one.transport.add_peer(MemberId(0xb), &["http://127.0.0.1:1".to_owned()]).unwrap();
     let post = async |place: &str, text: &[u8]| {
-        let order = [("X-Etcdrs-Lane", "msgapp"), ("X-Etcdrs-Place", place)];
+        let place = raw::place(place, 0xb, 0xa);
+        let order = [("X-Etcdrs-Lane", "msgapp"), ("X-Etcdrs-Place", &place[..])];
         let headers = raw::good_but(&order);
         raw::ask(one.port, "POST", "/raft", &headers, &frame(1, text)).await.status
     };
@@ -179,6 +180,22 @@ async fn what_was_overtaken_is_not_delivered() {
     assert_eq!(texts, [&b"second"[..], b"third", b"after a restart"]);
 }
 
+/// A damaged place is refused, and spoils nothing for what comes after it.
+#[tokio::test]
+async fn a_damaged_place_is_no_place() {
+    let one = Member::start(0xa).await;
+    one.transport.add_peer(MemberId(0xb), &["http://127.0.0.1:1".to_owned()]).unwrap();
+    let post = async |place: &str| {
+        let headers = raw::good_but(&[("X-Etcdrs-Lane", "msgapp"), ("X-Etcdrs-Place", place)]);
+        raw::ask(one.port, "POST", "/raft", &headers, &frame(1, b"message")).await.status
+    };
+    let good = raw::place("7.1.1", 0xb, 0xa);
+    assert_eq!(post(&good.replacen("7.1", "7.f", 1)).await, 400);
+    // Whole, but of another sender.
+    assert_eq!(post(&raw::place("9.1.1", 0xc, 0xa)).await, 400);
+    assert_eq!(post(&good).await, 204);
+}
+
 /// The same for a stream that is still open, or is opened again by a sender that has gone on.
 #[tokio::test]
 async fn an_overtaken_stream_is_given_up() {
@@ -187,7 +204,8 @@ async fn an_overtaken_stream_is_given_up() {
     one.transport.add_peer(MemberId(0xb), &[format!("http://127.0.0.1:{port}")]).unwrap();
     one.recorder.until("both streams", |seen| seen.messages.len() >= 2).await;
     for lane in ["msgapp", "message"] {
-        let headers = raw::good_but(&[("X-Etcdrs-Lane", lane), ("X-Etcdrs-Place", "1.1.1")]);
+        let place = raw::place("1.1.1", 0xb, 0xa);
+        let headers = raw::good_but(&[("X-Etcdrs-Lane", lane), ("X-Etcdrs-Place", &place)]);
         let answer = raw::ask(one.port, "POST", "/raft", &headers, &frame(1, b"new")).await;
         assert_eq!(answer.status, 204);
     }

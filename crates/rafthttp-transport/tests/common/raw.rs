@@ -111,9 +111,18 @@ pub async fn fake_peer(answer: Vec<u8>) -> (u16, watch::Receiver<usize>) {
     (port, counted)
 }
 
-/// The head of a stream's answer, with one chunk of body after it.
+/// A place in the order from one member to another, with its checksum.
+pub fn place(text: &str, from: u64, to: u64) -> String {
+    let sum = crc32c::crc32c(format!("{text} {from:x} {to:x}").as_bytes());
+    format!("{text}.{sum:08x}")
+}
+
+/// The head of a stream's answer from member b to member a, with one chunk of body after it.
 pub fn stream_answer(body: &[u8]) -> Vec<u8> {
-    let head = "HTTP/1.1 200 OK\r\nX-Etcdrs-Format: 1\r\nX-Etcdrs-Place: 1.1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let place = place("1.1.0", 0xb, 0xa);
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nX-Etcdrs-Format: 1\r\nX-Etcdrs-Place: {place}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
     let mut bytes = head.as_bytes().to_vec();
     if !body.is_empty() {
         bytes.extend_from_slice(format!("{:x}\r\n", body.len()).as_bytes());
