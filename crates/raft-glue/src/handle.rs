@@ -186,19 +186,40 @@ impl Handle {
         let Ok(mut call) = self.peers.call(leader, Lane::Control, Body::Propose(request)) else {
             return Ok(None);
         };
-        tokio::select! {
-            committed = &mut ticket.committed => {
-                return committed.map(Some).map_err(|_| ProposeError::Stopped);
-            }
-            refused = &mut call.answer => if refused.is_ok() {
-                return Ok(None);
+        let mut lost = std::pin::pin!(self.lost(leader));
+        loop {
+            tokio::select! {
+                biased;
+                committed = &mut ticket.committed => {
+                    return committed.map(Some).map_err(|_| ProposeError::Stopped);
+                }
+                refused = &mut call.answer, if !call.is_lost() => match refused {
+                    Ok(_) => return Ok(None),
+                    // The request had left before the link broke: it may be in the leader's log.
+                    Err(_) => call.lose(),
+                },
+                // What the new leader has committed is applied here. The request is not among it.
+                () = &mut lost => return Err(ProposeError::OutcomeUnknown),
             }
         }
-        if strikes("planted-sent-again", 0) {
-            return Ok(None);
+    }
+
+    /// Returns when another leader than `leader`, or the same in another term, has confirmed what
+    /// is committed, and that is applied here.
+    async fn lost(&self, leader: MemberId) {
+        let term = self.status.borrow().term;
+        let mut status = self.status.clone();
+        loop {
+            let changed = status.wait_for(|now| now.leader != Some(leader) || now.term != term);
+            // Whoever stops answers all that wait.
+            if changed.await.is_err() || self.read_barrier().await == Err(ReadError::Stopped) {
+                return std::future::pending().await;
+            }
+            let now = *self.status.borrow();
+            if now.leader.is_some() && (now.leader != Some(leader) || now.term != term) {
+                return;
+            }
         }
-        // The link broke after the request had left: it may be in the leader's log.
-        (&mut ticket.committed).await.map(Some).map_err(|_| ProposeError::Stopped)
     }
 
     /// Returns once everything that was committed when the call began is applied here, confirmed

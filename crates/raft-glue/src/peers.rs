@@ -110,6 +110,18 @@ pub(crate) struct Call {
     pub(crate) answer: oneshot::Receiver<Body>,
     number: u64,
     peers: Peers,
+    lost: bool,
+}
+
+impl Call {
+    /// Notes that no answer will come.
+    pub(crate) fn lose(&mut self) {
+        self.lost = true;
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
+    }
 }
 
 impl Drop for Call {
@@ -139,7 +151,7 @@ impl Peers {
         let (answer, receiver) = oneshot::channel();
         // Registered first: the answer may be quicker than this thread.
         self.0.waiting.lock().insert(number, Waiting { peer: to, answer });
-        let call = Call { answer: receiver, number, peers: self.clone() };
+        let call = Call { answer: receiver, number, peers: self.clone(), lost: false };
         self.0.transport.send(to, lane, message)?;
         Ok(call)
     }

@@ -38,7 +38,7 @@ async fn garbage_in_a_stream_cuts_it_and_nothing_else() {
     let (one, two) = (&members[0], &members[1]);
     let good = frame(1, b"the last good message");
     let bad = [good, b"these bytes are no frame at all".to_vec()].concat();
-    let (port, mut asked) = fake_peer(stream_answer(&bad)).await;
+    let (port, mut asked) = fake_peer(stream_answer(FAKE.0, &bad)).await;
     add_port(one, port);
     asked.wait_for(|asked| *asked >= 8).await.unwrap();
     one.recorder.until("damage", |seen| seen.damaged >= 4).await;
@@ -121,7 +121,7 @@ async fn t24_a_stalled_reader_fills_its_queue_and_is_cut() {
 #[tokio::test]
 async fn t04_a_silent_stream_is_found_dead() {
     let one = Member::start_with(0xa, quick).await;
-    let (port, mut asked) = fake_peer(stream_answer(&frame(0, b""))).await;
+    let (port, mut asked) = fake_peer(stream_answer(FAKE.0, &frame(0, b""))).await;
     add_port(&one, port);
     asked.wait_for(|asked| *asked >= 8).await.unwrap();
 }
@@ -200,7 +200,7 @@ async fn a_damaged_place_is_no_place() {
 #[tokio::test]
 async fn an_overtaken_stream_is_given_up() {
     let one = Member::start_with(0xa, quick).await;
-    let (port, mut asked) = fake_peer(stream_answer(&frame(1, b"late"))).await;
+    let (port, mut asked) = fake_peer(stream_answer(0xb, &frame(1, b"late"))).await;
     one.transport.add_peer(MemberId(0xb), &[format!("http://127.0.0.1:{port}")]).unwrap();
     one.recorder.until("both streams", |seen| seen.messages.len() >= 2).await;
     for lane in ["msgapp", "message"] {

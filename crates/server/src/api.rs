@@ -38,8 +38,8 @@ use tonic::Status;
 
 pub(crate) use self::compaction::{Compactor, Pace};
 pub(crate) use self::leadership::Leadership;
-pub(crate) use self::space::{Keeper, Space};
 pub(crate) use self::members::{ChangeFailure, policy};
+pub(crate) use self::space::{Keeper, Space};
 use crate::api::wire::Header;
 use crate::metrics::Metrics;
 

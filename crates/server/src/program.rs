@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, ConfigError, Loaded};
 use crate::logging;
-use crate::server::Server;
+use crate::server::{Server, StartError};
 
 /// Runs the program with `arguments` (without its name) until a signal or a failure ends it.
 pub fn run(
@@ -56,6 +56,12 @@ fn refuse(error: &ConfigError) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
+/// In etcd's words, which operators look for (operations.md §2.12).
+fn tell_removal() {
+    tracing::error!("the member has been permanently removed from the cluster");
+    tracing::error!("data-dir used by this member must be removed");
+}
+
 async fn serve(config: Config) -> ExitCode {
     let signals = signal(SignalKind::terminate())
         .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
@@ -73,6 +79,11 @@ async fn serve(config: Config) -> ExitCode {
     };
     let server = match server {
         Ok(server) => server,
+        // No fault of the process, and nothing that another start would mend.
+        Err(StartError::Removed) => {
+            tell_removal();
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             tracing::error!(%error, "failed to start etcd");
             return ExitCode::FAILURE;
@@ -85,8 +96,7 @@ async fn serve(config: Config) -> ExitCode {
         _ = terminate.recv() => ("terminated", SIGTERM),
         _ = interrupt.recv() => ("interrupt", SIGINT),
         () = server.removed() => {
-            tracing::error!("the member has been permanently removed from the cluster");
-            tracing::error!("the data directory used by this member must be removed");
+            tell_removal();
             tell_supervisor(NotifyState::Stopping);
             server.stop().await;
             return ExitCode::SUCCESS;

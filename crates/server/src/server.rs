@@ -100,18 +100,7 @@ impl Server {
             let api = answering.clone();
             Box::pin(async move { api.answer_peer(question).await })
         }));
-        let mut tasks = vec![
-            tokio::spawn(peers::keep(transport.clone(), raft, state)),
-            tokio::spawn(api.clone().run_lessor(config.election)),
-            tokio::spawn(api.clone().follow_membership()),
-            tokio::spawn(feed_watchers(api.clone())),
-            tokio::spawn(tick_progress(api.clone())),
-            tokio::spawn(measure_lag(api.clone())),
-            tokio::spawn(warm_values(api.clone())),
-            tokio::spawn(follow_installs(api.clone())),
-            tokio::spawn(api.clone().watch_space(storage::keeper(&config))),
-            tokio::spawn(api.clone().watch_for_leader(config.election)),
-        ];
+        let mut tasks = background(&api, &transport, &config);
         let client_urls = client.iter().flat_map(|port| port.urls.clone()).collect::<Vec<_>>();
         tasks.push(tokio::spawn(versions::monitor(api.clone(), links.questions())));
         publish(&api, &config, &client_urls, fatal.clone(), removal.clone()).await?;
@@ -223,6 +212,23 @@ impl Links {
         }
         transport
     }
+}
+
+/// What runs beside the answering of calls.
+fn background(api: &Api, transport: &Transport, config: &Config) -> Vec<JoinHandle<()>> {
+    let peers = peers::keep(transport.clone(), api.raft.clone(), api.state.clone());
+    vec![
+        tokio::spawn(peers),
+        tokio::spawn(api.clone().run_lessor(config.election)),
+        tokio::spawn(api.clone().follow_membership()),
+        tokio::spawn(feed_watchers(api.clone())),
+        tokio::spawn(tick_progress(api.clone())),
+        tokio::spawn(measure_lag(api.clone())),
+        tokio::spawn(warm_values(api.clone())),
+        tokio::spawn(follow_installs(api.clone())),
+        tokio::spawn(api.clone().watch_space(storage::keeper(config))),
+        tokio::spawn(api.clone().watch_for_leader(config.election)),
+    ]
 }
 
 fn serve_peers(

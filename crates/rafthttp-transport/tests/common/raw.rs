@@ -117,9 +117,9 @@ pub fn place(text: &str, from: u64, to: u64) -> String {
     format!("{text}.{sum:08x}")
 }
 
-/// The head of a stream's answer from member b to member a, with one chunk of body after it.
-pub fn stream_answer(body: &[u8]) -> Vec<u8> {
-    let place = place("1.1.0", 0xb, 0xa);
+/// The head of a stream's answer from a member to member a, with one chunk of body after it.
+pub fn stream_answer(from: u64, body: &[u8]) -> Vec<u8> {
+    let place = place("1.1.0", from, 0xa);
     let head = format!(
         "HTTP/1.1 200 OK\r\nX-Etcdrs-Format: 1\r\nX-Etcdrs-Place: {place}\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
