@@ -14,7 +14,7 @@ use etcdrs_tests::request::range;
 use etcdrs_tests::server::{Server, Setup};
 
 const KEYS: u64 = 200;
-const FLIPS: usize = 40;
+const FLIPS: usize = 120;
 /// For an end that has to come by itself.
 const END: Duration = Duration::from_secs(20);
 
