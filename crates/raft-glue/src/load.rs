@@ -68,8 +68,8 @@ pub(crate) fn load<F: Fs>(
         .collect::<Result<VecDeque<_>, _>>()
         .map_err(StartError::Entry)?;
     if strikes("planted-forgotten-tail", 0) {
-        let applied = usize::try_from(applied.0 - purged.index.min(applied.0)).unwrap_or(0);
-        entries.truncate(entries.len().saturating_sub(5).max(applied));
+        let known = applied.0.max(content.hard_state.commit.0);
+        entries.retain(|entry| entry.log_id.index <= known);
     }
     let last = entries.back().map_or(purged.index, |entry| entry.log_id.index);
     if applied.0 > last {
