@@ -368,3 +368,77 @@ fn apply(names: &mut Names, edit: &Edit) {
 fn place(offset: u64) -> (u64, usize) {
     (offset / PAGE_BYTES as u64, (offset % PAGE_BYTES as u64) as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(disk: &mut Disk, name: &str) -> Ino {
+        disk.create(ROOT, name.as_ref()).unwrap()
+    }
+
+    #[test]
+    fn what_was_synced_stays_and_the_rest_is_left_to_chance() {
+        let (mut kept_name, mut lost_name, mut torn) = (0, 0, 0);
+        for seed in 0..100 {
+            let mut random = Random::new(seed);
+            let mut disk = Disk::new();
+            let old = file(&mut disk, "old");
+            disk.write(old, 100, &[1; 9000]).unwrap();
+            disk.sync(old).unwrap();
+            disk.sync(ROOT).unwrap();
+            disk.write(old, 3000, &[2; 9000]).unwrap();
+            let new = file(&mut disk, "new");
+            disk.sync(new).unwrap();
+            disk.cut(&mut random);
+            let bytes = disk.read(old, 0, 20_000).unwrap();
+            assert!([9100, 12_000].contains(&bytes.len()));
+            assert!(bytes[..100].iter().all(|byte| *byte == 0));
+            assert!(bytes[100..3000].iter().all(|byte| *byte == 1));
+            // A sector of the second write is there whole or not at all.
+            for sector in bytes[3072..8704].chunks(SECTOR_BYTES) {
+                assert!(sector.iter().all(|byte| *byte == sector[0]) && sector[0] != 0);
+            }
+            let second = bytes[3072..8704].iter().filter(|byte| **byte == 2).count();
+            torn += usize::from(second > 0 && second < 8704 - 3072);
+            match disk.lookup(ROOT, "new".as_ref()) {
+                Ok(_) => kept_name += 1,
+                Err(_) => lost_name += 1,
+            }
+        }
+        assert!(kept_name > 10 && lost_name > 10 && torn > 10, "{kept_name} {lost_name} {torn}");
+    }
+
+    #[test]
+    fn a_cut_file_reads_as_zeros_where_it_grows_again() {
+        let mut disk = Disk::new();
+        let ino = file(&mut disk, "f");
+        disk.write(ino, 0, &[7; 10_000]).unwrap();
+        disk.sync(ino).unwrap();
+        disk.set_length(ino, 5000).unwrap();
+        disk.set_length(ino, 10_000).unwrap();
+        assert_eq!(disk.read(ino, 4999, 3).unwrap(), [7, 0, 0]);
+        disk.sync(ino).unwrap();
+        disk.sync(ROOT).unwrap();
+        disk.cut(&mut Random::new(1));
+        assert_eq!(disk.read(ino, 4999, 10_000).unwrap()[..3], [7, 0, 0]);
+        assert_eq!(disk.length(ino), Ok(Some(10_000)));
+    }
+
+    #[test]
+    fn a_rename_is_whole_and_an_unlinked_name_may_come_back() {
+        let mut seen = BTreeSet::new();
+        for seed in 0..50 {
+            let mut disk = Disk::new();
+            let directory = disk.make_directory(ROOT, "d".as_ref()).unwrap();
+            let a = disk.create(directory, "a".as_ref()).unwrap();
+            disk.sync(directory).unwrap();
+            disk.rename((directory, "a".as_ref()), (ROOT, "b".as_ref())).unwrap();
+            disk.remove(ROOT, "b".as_ref()).unwrap();
+            disk.cut(&mut Random::new(seed));
+            let at = |parent, name: &str| disk.lookup(parent, name.as_ref()) == Ok(a);
+            seen.insert((at(directory, "a"), at(ROOT, "b")));
+        }
+        assert_eq!(seen, BTreeSet::from([(true, false), (false, true), (false, false)]));
+    }
+}
