@@ -91,7 +91,8 @@ impl<F: Fs> Keeper<F> {
     pub(crate) fn release(&self) -> io::Result<()> {
         for directory in &self.directories {
             let kept = self.fs.exists(&directory.join(RESERVE))?;
-            if kept && self.fs.free_bytes(directory)? < self.bytes {
+            // With nothing to keep, what an earlier start kept is not wanted any more.
+            if kept && (self.bytes == 0 || self.fs.free_bytes(directory)? < self.bytes) {
                 self.fs.remove_file(&directory.join(RESERVE))?;
             }
         }
