@@ -318,7 +318,8 @@ fn settings(config: &Config) -> Result<openraft::Config, StartError> {
         api_batch_linger_ms: 0,
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: config.catchup_entries,
-        purge_batch_size: 1024,
+        // Kept beyond what is asked for, before a purge is worth it.
+        purge_batch_size: config.catchup_entries.clamp(1, 1024),
         replication_lag_threshold: 10_000,
         removed_leader_step_down: StepDownPolicy::After(election / 4),
         enable_leader_restore: Some(false),
