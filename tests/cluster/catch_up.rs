@@ -22,6 +22,7 @@ fn installed(cluster: &Cluster, at: usize) -> bool {
 /// nothing twice.
 #[tokio::test]
 async fn wa_31_row_091_a_paused_member_gets_a_snapshot_under_its_watchers() {
+    const LATER: usize = 500;
     let cluster = Shape::new().small_log().start().await;
     cluster.move_leader(0).await;
     let away = cluster.clients(2).await;
@@ -33,8 +34,12 @@ async fn wa_31_row_091_a_paused_member_gets_a_snapshot_under_its_watchers() {
     cluster.members[2].pause();
     let count = many(&cluster);
     fill(&near, "while", count).await;
+    // While the leader still waits for an answer to what it sent, it keeps the entries.
+    let log = cluster.members[0].log();
+    assert!(log.wait_for(&["prober detected unhealthy status"], Duration::from_secs(30)).await);
+    fill(&near, "later", LATER).await;
     cluster.members[2].resume();
-    let last = 21 + i64::try_from(count).unwrap();
+    let last = 21 + i64::try_from(count + LATER).unwrap();
     let mut revisions = Vec::new();
     while revisions.last() != Some(&last) {
         let events = session.next().await.events;

@@ -13,13 +13,13 @@ use anyhow::{Context as _, bail};
 use crate::stopwatch::Stopwatch;
 use crate::{codegen, tidy};
 
-/// The instruction benches look inside the server, by a feature that nothing else turns on.
+/// Code behind features that only the instruction benches and the tests of planted faults turn on.
 const CLIPPY: &[&str] = &[
     "clippy",
     "--workspace",
     "--all-targets",
     "--features",
-    "etcdrs-server/bench-hooks",
+    "etcdrs-server/bench-hooks,etcdrs-tests/planted",
     "--quiet",
     "--",
     "-D",

@@ -25,6 +25,7 @@ usage: cargo xtask <task> [options]
   instructions        instruction counts of the hot functions against the committed ones
   size [--help]       memory and stalls of this server with a store larger than its memory budget
   cluster [--help]    a cluster of this server on this machine, until Ctrl-C
+  robustness [--help] a cluster under load and faults, judged by the checker
   dist [--help]       the release archive
   codegen [--check]   generate proto/src/gen from the .proto files (or check that it is current)
 ";
@@ -49,6 +50,7 @@ fn run(args: &[String]) -> anyhow::Result<()> {
         Some(("instructions", rest)) => instructions::run(&root, rest),
         Some(("size", rest)) => size::run(&root, rest),
         Some(("cluster", rest)) => cluster::run(&root, rest),
+        Some(("robustness", rest)) => robustness(&root, rest),
         Some(("dist", rest)) => dist::run(&root, rest),
         Some(("codegen", rest)) => codegen::run(&root, rest),
         Some(("help" | "--help" | "-h", _)) | None => {
@@ -57,6 +59,18 @@ fn run(args: &[String]) -> anyhow::Result<()> {
         }
         Some((other, _)) => anyhow::bail!("unknown task {other:?}\n{HELP}"),
     }
+}
+
+/// Runs the program of the tests package, which this one does not depend on.
+fn robustness(root: &Path, args: &[String]) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let status = std::process::Command::new(cargo)
+        .args(["run", "--quiet", "--package", "etcdrs-tests", "--bin", "robustness", "--"])
+        .args(args)
+        .current_dir(root)
+        .status()?;
+    anyhow::ensure!(status.success(), "robustness: not clean");
+    Ok(())
 }
 
 /// The folder that holds the workspace's Cargo.toml.

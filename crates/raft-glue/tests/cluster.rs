@@ -1,5 +1,7 @@
 //! Several members in one process, on a switchboard that can be cut.
 
+mod common;
+
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::pin::Pin;
@@ -7,18 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::{block_on, put};
 use etcdrs_apply::{Machine, Options, Shared};
 use etcdrs_backend::Backend;
 use etcdrs_platform::OsFs;
-use etcdrs_proto::etcdserverpb as pb;
 use etcdrs_raft_glue::{
     Chunks, Config, Handle, Inbound, Lane, Membership, Node, SnapshotUnsent, Transport, Unsent,
     live_database,
 };
 use etcdrs_snap::DbDirs;
-use etcdrs_types::{ClusterId, MemberId};
+use etcdrs_types::MemberId;
 use parking_lot::Mutex;
-use prost::Message as _;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -113,25 +114,11 @@ struct Cluster {
 
 fn config(dir: &Path, member: MemberId, voters: &[MemberId]) -> Config {
     Config {
-        member,
-        cluster: ClusterId(9),
-        voters: voters.to_vec(),
-        force_new: false,
-        wal_dir: dir.join("wal"),
-        snap_dir: dir.join("snap"),
         heartbeat: Duration::from_millis(50),
         election: Duration::from_millis(500),
-        pre_vote: true,
         snapshot_count: 50,
         catchup_entries: 10,
-        log_cache_bytes_max: 1 << 20,
-        snaps_max: 2,
-        wals_max: 2,
-        warn_apply: Duration::from_secs(10),
-        wal: etcdrs_wal::Options {
-            prepare: etcdrs_wal::Prepare::Allocate,
-            ..etcdrs_wal::Options::default()
-        },
+        ..common::config(dir, member, voters)
     }
 }
 
@@ -216,20 +203,6 @@ impl Cluster {
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("done in time")
-}
-
-fn put(key: &str) -> Bytes {
-    let put = pb::PutRequest {
-        key: Bytes::copy_from_slice(key.as_bytes()),
-        value: "v".into(),
-        ..Default::default()
-    };
-    pb::InternalRaftRequest { put: Some(put), ..Default::default() }.encode_to_vec().into()
-}
-
-fn block_on(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("runtime").block_on(test);
 }
 
 #[test]

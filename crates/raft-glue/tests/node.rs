@@ -1,40 +1,18 @@
 //! One member: proposes, reads, stops, starts again.
 
+mod common;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use common::{block_on, config, put};
 use etcdrs_apply::{Machine, Options};
 use etcdrs_backend::Backend;
 use etcdrs_platform::OsFs;
-use etcdrs_proto::etcdserverpb as pb;
-use etcdrs_raft_glue::{Config, NoPeers, Node};
+use etcdrs_raft_glue::{NoPeers, Node};
 use etcdrs_types::{ClusterId, MemberId};
-use prost::Message as _;
 
-fn config(dir: &Path) -> Config {
-    Config {
-        member: MemberId(7),
-        cluster: ClusterId(9),
-        voters: vec![MemberId(7)],
-        force_new: false,
-        wal_dir: dir.join("wal"),
-        snap_dir: dir.join("snap"),
-        heartbeat: Duration::from_millis(100),
-        election: Duration::from_millis(1000),
-        pre_vote: true,
-        snapshot_count: 10,
-        catchup_entries: 5,
-        log_cache_bytes_max: 1 << 20,
-        snaps_max: 2,
-        wals_max: 2,
-        warn_apply: Duration::from_secs(10),
-        wal: etcdrs_wal::Options {
-            prepare: etcdrs_wal::Prepare::Allocate,
-            ..etcdrs_wal::Options::default()
-        },
-    }
-}
+const MEMBER: MemberId = MemberId(7);
 
 async fn start(dir: &Path) -> (Node<OsFs>, etcdrs_apply::Shared) {
     let backend = Backend::open(&dir.join("db"), &Default::default()).expect("open backend");
@@ -42,17 +20,12 @@ async fn start(dir: &Path) -> (Node<OsFs>, etcdrs_apply::Shared) {
         Options { store: Default::default(), lease: Default::default(), watch: Default::default() };
     let opened = Machine::open(backend, options).expect("open machine");
     let shared = opened.machine.shared();
-    (Node::start(OsFs, config(dir), opened, Arc::new(NoPeers)).await.expect("start node"), shared)
-}
-
-fn put(key: String) -> bytes::Bytes {
-    let put = pb::PutRequest { key: key.into(), value: "v".into(), ..Default::default() };
-    pb::InternalRaftRequest { put: Some(put), ..Default::default() }.encode_to_vec().into()
-}
-
-fn block_on(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("runtime").block_on(test);
+    (
+        Node::start(OsFs, config(dir, MEMBER, &[MEMBER]), opened, Arc::new(NoPeers))
+            .await
+            .expect("start node"),
+        shared,
+    )
 }
 
 #[test]
@@ -62,13 +35,13 @@ fn what_was_acknowledged_is_there_after_a_start_from_the_log_alone() {
         let (node, shared) = start(dir.path()).await;
         let handle = node.handle();
         for i in 0..35 {
-            let committed = handle.propose(put(format!("k{i}"))).await.expect("applied");
+            let committed = handle.propose(put(&format!("k{i}"))).await.expect("applied");
             assert_eq!(committed.outcome.revision, i + 2);
         }
         handle.read_barrier().await.expect("a leader of one answers");
         assert_eq!(shared.reader.current_revision(), 36);
         let status = handle.status();
-        assert!(status.is_leader && status.leader == Some(MemberId(7)));
+        assert!(status.is_leader && status.leader == Some(MEMBER));
         node.stop().await;
         drop(shared);
         // Nothing flushed the database but the snapshots on the way: the rest is replayed.
@@ -77,7 +50,7 @@ fn what_was_acknowledged_is_there_after_a_start_from_the_log_alone() {
         handle.read_barrier().await.expect("recovered");
         assert_eq!(shared.reader.current_revision(), 36);
         assert_eq!(handle.cluster(), ClusterId(9));
-        let committed = handle.propose(put("more".into())).await.expect("applied");
+        let committed = handle.propose(put("more")).await.expect("applied");
         assert_eq!(committed.outcome.revision, 37);
         node.stop().await;
     });
@@ -100,7 +73,7 @@ fn snapshots_leave_files_and_shorten_the_log() {
         };
         let mut i = 0;
         while files() < 2 || handle.log_cache().entries > 40 {
-            handle.propose(put(format!("k{i}"))).await.expect("applied");
+            handle.propose(put(&format!("k{i}"))).await.expect("applied");
             i += 1;
             assert!(i < 5000, "{} files, {:?}", files(), handle.log_cache());
         }
@@ -114,9 +87,9 @@ fn proposals_after_the_stop_are_refused() {
         let dir = tempfile::tempdir().expect("temp dir");
         let (node, _shared) = start(dir.path()).await;
         let handle = node.handle();
-        handle.propose(put("a".into())).await.expect("applied");
+        handle.propose(put("a")).await.expect("applied");
         node.stop().await;
-        let late = handle.propose(put("b".into())).await;
+        let late = handle.propose(put("b")).await;
         assert_eq!(late.map(drop), Err(etcdrs_raft_glue::ProposeError::Stopped));
         assert!(handle.read_barrier().await.is_err());
     });

@@ -1,14 +1,4 @@
 //! Runs a cluster under load and faults for as long as wanted, and checks what it promised.
-//!
-//! ```text
-//! robustness --minutes 30 --seed 7 --members 3 --faults kill,pause,partition
-//! robustness --check /tmp/robustness-abc
-//! ```
-//!
-//! `--layer namespaces` puts the members into network namespaces, where cuts drop real packets; it
-//! needs root and `ip`. Without `--faults` all that apply are drawn from; `--faults none` is load alone. Without
-//! `--binary` our server is built and run. Long times are cut into rounds of `--round` seconds,
-//! each with a fresh cluster and the next seed, so that every failure is replayed in short.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +12,24 @@ use etcdrs_tests::robustness::report;
 use etcdrs_tests::robustness::run::{RunOptions, run, target_at};
 use etcdrs_tests::robustness::traffic::Traffic;
 use etcdrs_tests::target;
+
+const HELP: &str = "\
+usage: cargo xtask robustness [options]
+
+  --minutes N, --seconds N   how long in all (default 60 seconds)
+  --round N        seconds of a round (default 60): each has a fresh cluster and the next seed, so
+                   that every failure is replayed in short
+  --seed S         the first seed (default 1)
+  --members N      members of the cluster (default 3)
+  --faults a,b     which may happen (default all that apply), or none for load alone: kill, restart,
+                   pause, partition, oneway, delay, slow, damage, reset, clients, transfer
+  --layer L        proxy (default): one of ours on each directed path; namespaces: cuts drop real
+                   packets (needs root and ip)
+  --clients N, --rate N, --watchers N   the load; rate is calls a second of one client
+  --binary PATH    the server (default: ours, built when needed); a real etcd will do
+  --folder DIR     where the record of a bad round goes (default: a temporary folder)
+  --check DIR      judges a record again instead of running
+";
 
 struct Options {
     seconds: u64,
@@ -38,6 +46,10 @@ fn options() -> Result<Options> {
     let mut layer = Layer::Proxy;
     let (mut binary, mut folder, mut check) = (None, None, None);
     while let Some(flag) = args.next() {
+        if flag == "--help" || flag == "-h" {
+            print!("{HELP}");
+            std::process::exit(0);
+        }
         let value = args.next().with_context(|| format!("{flag} needs a value"))?;
         match flag.as_str() {
             "--minutes" => seconds = value.parse::<u64>()? * 60,
@@ -60,7 +72,7 @@ fn options() -> Result<Options> {
             "--binary" => binary = Some(PathBuf::from(value)),
             "--folder" => folder = Some(PathBuf::from(value)),
             "--check" => check = Some(PathBuf::from(value)),
-            other => bail!("unknown flag {other}"),
+            other => bail!("unknown flag {other}\n{HELP}"),
         }
     }
     let target = match binary {
@@ -102,11 +114,15 @@ async fn main() -> Result<ExitCode> {
             bad += 1;
             println!("{}\n  again: {}", report.explanation, report.replay);
         }
+        if report.is_clean() && !report.verdict.counts.is_enough() {
+            bad += 1;
+            println!("  TOO LITTLE to judge by: most calls did not get through");
+        }
         if let Some(folder) = &report.folder {
             println!("  record: {}", folder.display());
         }
         options.run.seed += 1;
     }
-    println!("{rounds} rounds, {bad} with violations or not run");
+    println!("{rounds} rounds, {bad} with violations, or nothing to judge by");
     Ok(ExitCode::from(u8::from(bad > 0)))
 }

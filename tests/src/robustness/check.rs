@@ -158,6 +158,18 @@ pub struct Counts {
     pub renewals: usize,
 }
 
+/// With fewer revisions or events than this, a run without violations says nothing.
+const LEAST: usize = 50;
+
+impl Counts {
+    /// Whether enough went on to judge by: on a machine that is too busy little gets through.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        usize::try_from(self.revision).is_ok_and(|revision| revision > LEAST)
+            && self.watch_events > LEAST
+    }
+}
+
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -247,7 +247,7 @@ fn replay(options: &RunOptions) -> String {
     let faults = if faults.is_empty() { "none".into() } else { faults.join(",") };
     let traffic = options.traffic;
     format!(
-        "cargo run -p etcdrs-tests --bin robustness -- --seconds {} --seed {} --members {} \
+        "cargo xtask robustness --seconds {} --seed {} --members {} \
          --faults {faults} --layer {} --clients {} --rate {} --watchers {} --binary {}",
         options.duration.as_secs(),
         options.seed,

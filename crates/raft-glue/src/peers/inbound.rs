@@ -155,6 +155,11 @@ impl Inbound {
     }
 }
 
+/// An append and the number of its call.
+type Append = (u64, AppendEntriesRequest<TypeConfig>);
+/// The queues of appends, by who sends them.
+type Appends = HashMap<MemberId, mpsc::Sender<Append>>;
+
 /// What [`run`] hands calls to.
 pub(crate) struct Desk<F: Fs> {
     pub(crate) raft: Raft<TypeConfig, StateMachine<F>>,
@@ -166,65 +171,50 @@ pub(crate) struct Desk<F: Fs> {
 /// Hands calls of peers on until the queue ends.
 pub(crate) async fn run<F: Fs>(desk: Desk<F>, mut queue: mpsc::Receiver<Event>) {
     let mut sweep = Vec::with_capacity(64);
-    let mut appends: HashMap<MemberId, mpsc::Sender<(u64, AppendEntriesRequest<TypeConfig>)>> =
-        HashMap::new();
+    let mut appends = HashMap::new();
     while queue.recv_many(&mut sweep, SWEEP_MAX).await > 0 {
         for Event { from, call, wish } in sweep.drain(..) {
-            match wish {
-                Wish::Append(request) => {
-                    desk.inbound.contact.leader_spoke(&request);
-                    let sender = appends.entry(from).or_insert_with(|| desk.take_appends(from));
-                    if sender.try_send((call, request)).is_err() {
-                        desk.answer(from, call, Body::Refused(Nothing {}));
-                    }
-                }
-                wish => desk.carry_out(from, call, wish),
+            if !desk.carry_out(&mut appends, from, call, wish) {
+                desk.inbound.peers.answer(from, call, Body::Refused(Nothing {}));
             }
         }
     }
 }
 
 impl<F: Fs> Desk<F> {
-    fn answer(&self, to: MemberId, call: u64, body: Body) {
-        self.inbound.peers.answer(to, call, body);
+    /// `false` if the call is not carried out, and its caller has to hear that.
+    fn carry_out(&self, appends: &mut Appends, from: MemberId, call: u64, wish: Wish) -> bool {
+        match wish {
+            Wish::Append(request) => {
+                self.inbound.contact.leader_spoke(&request);
+                let queue = appends.entry(from).or_insert_with(|| self.take_appends(from));
+                return queue.try_send((call, request)).is_ok();
+            }
+            Wish::ReadIndex => return self.reads.try_send(Waiting::Peer { from, call }).is_ok(),
+            Wish::Propose(request) => {
+                let done = Done::Peer { from, call, peers: self.inbound.peers.clone() };
+                return self.proposals.try_send(Queued { request, done }).is_ok();
+            }
+            Wish::Ask(question) => {
+                let Some(answering) = self.inbound.answering.get() else { return false };
+                let (peers, told) = (self.inbound.peers.clone(), answering(from, question));
+                tokio::spawn(async move { peers.answer(from, call, Body::Told(told.await)) });
+            }
+            Wish::Vote(ballot) => self.vote(from, call, ballot, false),
+            Wish::PreVote(ballot) => self.vote(from, call, ballot, true),
+            Wish::Transfer(transfer) => self.transfer(from, call, transfer),
+            Wish::Reached => self.reached(from),
+        }
+        true
     }
 
-    fn take_appends(
-        &self,
-        from: MemberId,
-    ) -> mpsc::Sender<(u64, AppendEntriesRequest<TypeConfig>)> {
+    fn take_appends(&self, from: MemberId) -> mpsc::Sender<Append> {
         let (sender, queue) = mpsc::channel(APPENDS_MAX);
         tokio::spawn(serve_appends(self.raft.clone(), self.inbound.peers.clone(), from, queue));
         sender
     }
 
-    fn carry_out(&self, from: MemberId, call: u64, wish: Wish) {
-        let refused = match wish {
-            Wish::Append(_) => false,
-            Wish::Reached => self.reached(from),
-            Wish::Vote(ballot) => self.vote(from, call, ballot, false),
-            Wish::PreVote(ballot) => self.vote(from, call, ballot, true),
-            Wish::Transfer(transfer) => self.transfer(from, call, transfer),
-            Wish::ReadIndex => self.reads.try_send(Waiting::Peer { from, call }).is_err(),
-            Wish::Propose(request) => {
-                let done = Done::Peer { from, call, peers: self.inbound.peers.clone() };
-                self.proposals.try_send(Queued { request, done }).is_err()
-            }
-            Wish::Ask(question) => match self.inbound.answering.get() {
-                None => true,
-                Some(answering) => {
-                    let (peers, told) = (self.inbound.peers.clone(), answering(from, question));
-                    tokio::spawn(async move { peers.answer(from, call, Body::Told(told.await)) });
-                    false
-                }
-            },
-        };
-        if refused {
-            self.answer(from, call, Body::Refused(Nothing {}));
-        }
-    }
-
-    fn vote(&self, from: MemberId, call: u64, ballot: Ballot, pre: bool) -> bool {
+    fn vote(&self, from: MemberId, call: u64, ballot: Ballot, pre: bool) {
         let (raft, peers) = (self.raft.clone(), self.inbound.peers.clone());
         tokio::spawn(async move {
             let request = ballot.request();
@@ -238,17 +228,15 @@ impl<F: Fs> Desk<F> {
                 },
             );
         });
-        false
     }
 
-    fn reached(&self, peer: MemberId) -> bool {
+    fn reached(&self, peer: MemberId) {
         let raft = self.raft.clone();
         // Only a member that stops is past caring.
         tokio::spawn(async move { drop(raft.trigger().reset_backoff([peer.0]).await) });
-        false
     }
 
-    fn transfer(&self, from: MemberId, call: u64, transfer: Transfer) -> bool {
+    fn transfer(&self, from: MemberId, call: u64, transfer: Transfer) {
         let (raft, peers) = (self.raft.clone(), self.inbound.peers.clone());
         tokio::spawn(async move {
             let refusal = match raft.handle_transfer_leader(transfer.request()).await {
@@ -258,7 +246,6 @@ impl<F: Fs> Desk<F> {
             };
             peers.answer(from, call, Body::Transferred(Transferred { refusal }));
         });
-        false
     }
 }
 
@@ -268,7 +255,7 @@ async fn serve_appends<F: Fs>(
     raft: Raft<TypeConfig, StateMachine<F>>,
     peers: Peers,
     from: MemberId,
-    mut queue: mpsc::Receiver<(u64, AppendEntriesRequest<TypeConfig>)>,
+    mut queue: mpsc::Receiver<Append>,
 ) {
     let mut calls = VecDeque::new();
     loop {
