@@ -10,6 +10,18 @@ fn many(cluster: &Cluster) -> usize {
     }
 }
 
+/// Lets so much happen without member 2 that the leader, member 0, does not keep it. What it has
+/// sent, and awaits an answer to, it keeps for a while.
+async fn go_on_without(cluster: &Cluster, near: &Clients) -> i64 {
+    const LATER: usize = 500;
+    let count = many(cluster);
+    fill(near, "while", count).await;
+    let log = cluster.members[0].log();
+    assert!(log.wait_for(&["prober detected unhealthy status"], LIMIT).await);
+    fill(near, "later", LATER).await;
+    i64::try_from(count + LATER).unwrap()
+}
+
 /// What a member logs that was brought up to date by a snapshot.
 const INSTALLED: [&str; 2] = ["applied snapshot", "installed database snapshot"];
 
@@ -22,7 +34,6 @@ fn installed(cluster: &Cluster, at: usize) -> bool {
 /// nothing twice.
 #[tokio::test]
 async fn wa_31_row_091_a_paused_member_gets_a_snapshot_under_its_watchers() {
-    const LATER: usize = 500;
     let cluster = Shape::new().small_log().start().await;
     cluster.move_leader(0).await;
     let away = cluster.clients(2).await;
@@ -32,14 +43,8 @@ async fn wa_31_row_091_a_paused_member_gets_a_snapshot_under_its_watchers() {
     fill(&near, "before", 20).await;
     assert_eq!(session.events(20).await.len(), 20);
     cluster.members[2].pause();
-    let count = many(&cluster);
-    fill(&near, "while", count).await;
-    // While the leader still waits for an answer to what it sent, it keeps the entries.
-    let log = cluster.members[0].log();
-    assert!(log.wait_for(&["prober detected unhealthy status"], Duration::from_secs(30)).await);
-    fill(&near, "later", LATER).await;
+    let last = 21 + go_on_without(&cluster, &near).await;
     cluster.members[2].resume();
-    let last = 21 + i64::try_from(count + LATER).unwrap();
     let mut revisions = Vec::new();
     while revisions.last() != Some(&last) {
         let events = session.next().await.events;
@@ -67,10 +72,9 @@ async fn a_stopped_member_catches_up_by_snapshot() {
     near.grant(7, 600).await;
     near.put_with_lease("leased", 7).await;
     cluster.members[2].terminate().await;
-    let count = many(&cluster);
-    fill(&near, "k", count).await;
+    go_on_without(&cluster, &near).await;
     near.grant(8, 600).await;
-    near.delete(delete_range("k0", "k3")).await;
+    near.delete(delete_range("while0", "while3")).await;
     let revision = near.revision().await;
     near.compact(revision).await;
     cluster.members[2].restart().await;
