@@ -87,6 +87,7 @@ fn field_numbers_match_the_reference() {
         ("InternalRaftRequest", "downgrade_info_set", 1302),
         ("InternalRaftRequest", "downgrade_version_test", 9900),
         ("InternalRaftRequest", "lease_revokes", 20001),
+        ("LeaseCheckpointRequest", "term", 20001),
         ("Member", "peerURLs", 3),
         ("LeaseTimeToLiveResponse", "grantedTTL", 4),
         ("AuthUserAddRequest", "hashedPassword", 4),

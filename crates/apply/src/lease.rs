@@ -1,6 +1,7 @@
 //! Lease requests of the log.
 
 use etcdrs_lease::{GrantError, Lessor};
+use etcdrs_membership::Version;
 use etcdrs_mvcc::WriteBatch;
 use etcdrs_platform::failpoint::strikes;
 use etcdrs_proto::etcdserverpb as pb;
@@ -8,6 +9,10 @@ use etcdrs_types::{KeyRange, LeaseId, Term};
 
 use crate::error::Refusal;
 use crate::outcome::Answer;
+
+/// From this cluster version on, records of what is left of leases are stored whatever the flags
+/// say (LE-11).
+const PERSIST_FROM: Version = Version { major: 3, minor: 6, patch: 0 };
 
 pub(crate) fn grant(
     batch: &mut WriteBatch<'_>,
@@ -58,13 +63,24 @@ pub(crate) fn expire(
     Ok(Answer::Empty)
 }
 
+/// Records what is left of leases. Void like [`expire`]: a record of a leader that was deposed
+/// meanwhile is older than what its successor has renewed.
 pub(crate) fn checkpoint(
     batch: &mut WriteBatch<'_>,
     lessor: &mut Lessor,
     request: &pb::LeaseCheckpointRequest,
-) -> Answer {
-    for point in &request.checkpoints {
-        lessor.checkpoint(batch.backend_batch(), LeaseId(point.id), point.remaining_ttl);
+    entry_term: Term,
+    cluster: Option<Version>,
+) -> Result<Answer, Refusal> {
+    if request.term != 0 && request.term != entry_term.0 {
+        return Err(Refusal::StaleTerm);
     }
-    Answer::Empty
+    let persist = lessor.persists_checkpoints() || cluster >= Some(PERSIST_FROM);
+    for point in &request.checkpoints {
+        // What is forgotten is forgotten in the row, too, however it came there.
+        let stored = persist || point.remaining_ttl == 0;
+        let rows = stored.then(|| batch.backend_batch());
+        lessor.checkpoint(rows, LeaseId(point.id), point.remaining_ttl);
+    }
+    Ok(Answer::Empty)
 }

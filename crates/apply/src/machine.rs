@@ -361,7 +361,10 @@ impl Step<'_, '_> {
             return lease::expire(self.batch, self.lessor, expire, self.entry.term);
         }
         if let Some(checkpoint) = &request.lease_checkpoint {
-            return Ok(lease::checkpoint(self.batch, self.lessor, checkpoint));
+            let cluster = self.shared.cluster.read();
+            let version = cluster.version().and_then(|text| text.parse().ok());
+            let term = self.entry.term;
+            return lease::checkpoint(self.batch, self.lessor, checkpoint, term, version);
         }
         if let Some(alarm) = &request.alarm {
             let rows = self.batch.backend_batch();

@@ -5,7 +5,7 @@ use etcdrs_apply::{Answer, Entry, Machine, OpResult, Options, Outcome, Payload, 
 use etcdrs_backend::Backend;
 use etcdrs_mvcc::RangeQuery;
 use etcdrs_proto::etcdserverpb as pb;
-use etcdrs_types::{KeyRange, LogIndex, Term};
+use etcdrs_types::{KeyRange, LeaseId, LogIndex, Term};
 use pb::request_op::Request;
 use prost::Message as _;
 
@@ -170,6 +170,50 @@ fn an_expiry_of_an_earlier_term_is_void() {
     assert_eq!(bench.dump(), "k=@2");
     assert!(bench.one(expire(1)).result.is_ok());
     assert_eq!(bench.dump(), "");
+}
+
+fn checkpoint(id: i64, remaining_ttl: i64, term: u64) -> pb::InternalRaftRequest {
+    let checkpoints = vec![pb::LeaseCheckpoint { id, remaining_ttl }];
+    let request = pb::LeaseCheckpointRequest { checkpoints, term };
+    pb::InternalRaftRequest { lease_checkpoint: Some(request), ..Default::default() }
+}
+
+fn cluster_version(version: &str) -> pb::InternalRaftRequest {
+    let set = etcdrs_proto::membershippb::ClusterVersionSetRequest { ver: version.into() };
+    pb::InternalRaftRequest { cluster_version_set: Some(set.into()), ..Default::default() }
+}
+
+impl Bench {
+    /// What a leader would give the lease now, seconds.
+    fn left(&self, id: i64) -> i64 {
+        let found = self.machine.shared().lessor.lock().time_to_live(LeaseId(id), 0);
+        found.expect("there is such a lease").remaining_seconds
+    }
+}
+
+#[test]
+fn le_11_records_are_stored_from_cluster_version_3_6_on() {
+    for (version, after_restart) in [("3.5.0", 100), ("3.6.0", 40), ("3.7.0", 40)] {
+        let mut bench = Bench::new();
+        bench.apply(vec![cluster_version(version), grant(7, 100), checkpoint(7, 40, 1)]);
+        assert_eq!(bench.left(7), 40);
+        let mut bench = bench.restart();
+        assert_eq!(bench.left(7), after_restart, "{version}");
+        // What a renewal forgets stays forgotten, whatever the version is by then.
+        bench.apply(vec![cluster_version("3.5.0"), checkpoint(7, 0, 1)]);
+        assert_eq!(bench.restart().left(7), 100, "{version}");
+    }
+}
+
+#[test]
+fn le_11_a_record_of_an_earlier_term_is_void() {
+    let mut bench = Bench::new();
+    bench.one(grant(7, 100));
+    let refused = bench.one(checkpoint(7, 40, 9)).result.map(drop);
+    assert_eq!((refused, bench.left(7)), (Err(Refusal::StaleTerm), 100));
+    // etcd's own entries have none.
+    assert!(bench.one(checkpoint(7, 40, 0)).result.is_ok());
+    assert_eq!(bench.left(7), 40);
 }
 
 #[test]

@@ -9,7 +9,11 @@ use etcdrs_types::LeaseId;
 use etcdrs_types::limits::{ELECTION_MS, LEASE_TTL_SECONDS_MAX};
 use prost::Message;
 
+pub use self::checkpoint::CheckpointState;
+use self::checkpoint::Sweep;
 use crate::expiry::{Ticket, Verdict, Wheel};
+
+mod checkpoint;
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +28,11 @@ pub struct Options {
     /// Expiries per second that the shell is willing to propose. A promoted lessor spreads the
     /// deadlines so that at most three quarters of it fall in one second (LE-10); etcd has 1000.
     pub revokes_per_second: usize,
-    /// Whether [`Lessor::checkpoint`] writes the remaining TTL to the lease's row (LE-11).
+    /// Time between two records of what is left of a lease, milliseconds; `None` makes none
+    /// (LE-11, gate LeaseCheckpoint).
+    pub checkpoint_interval_ms: Option<u64>,
+    /// Whether records go into the leases' rows whatever the cluster's version (LE-11, gate
+    /// LeaseCheckpointPersist).
     pub persist_checkpoints: bool,
 }
 
@@ -34,6 +42,7 @@ impl Default for Options {
             min_ttl_seconds: min_ttl_seconds(ELECTION_MS),
             retry_ms: 7000,
             revokes_per_second: 100_000,
+            checkpoint_interval_ms: None,
             persist_checkpoints: false,
         }
     }
@@ -125,9 +134,10 @@ impl Lease {
 }
 
 /// The leader's clocks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Clocks {
     wheel: Wheel,
+    sweep: Sweep,
     /// Granted since time was last told: they have no deadline yet.
     unarmed: Vec<Ticket>,
 }
@@ -241,15 +251,18 @@ impl Lessor {
         }
     }
 
-    /// Records what is left of a lease's TTL, seconds; 0 forgets an earlier record (LE-11). No
-    /// effect without such a lease.
-    pub fn checkpoint(&mut self, batch: &mut Batch, id: LeaseId, remaining_seconds: i64) {
-        let persist = self.options.persist_checkpoints;
-        if let Some(lease) = self.get_mut(id) {
-            lease.checkpoint_seconds = remaining_seconds;
-            if persist {
-                batch.put(Bucket::Lease, &id.0.to_be_bytes(), &lease.row(remaining_seconds));
-            }
+    /// Records what is left of a lease's TTL, seconds; 0 forgets an earlier record (LE-11). With
+    /// `rows` the lease's row has it too. No effect without such a lease.
+    pub fn checkpoint(&mut self, rows: Option<&mut Batch>, id: LeaseId, remaining_seconds: i64) {
+        if remaining_seconds == 0
+            && let Some(clocks) = &mut self.clocks
+        {
+            clocks.sweep.forgotten(id);
+        }
+        let Some(lease) = self.get_mut(id) else { return };
+        lease.checkpoint_seconds = remaining_seconds;
+        if let Some(rows) = rows {
+            rows.put(Bucket::Lease, &id.0.to_be_bytes(), &lease.row(remaining_seconds));
         }
     }
 
@@ -262,9 +275,10 @@ impl Lessor {
         std::mem::replace(self, loaded)
     }
 
-    /// Changes whether checkpoints are stored (they are once the cluster version is 3.6 or newer).
-    pub fn set_persist_checkpoints(&mut self, persist: bool) {
-        self.options.persist_checkpoints = persist;
+    /// Whether records go into the leases' rows: [`Options::persist_checkpoints`].
+    #[must_use]
+    pub fn persists_checkpoints(&self) -> bool {
+        self.options.persist_checkpoints
     }
 
     /// Whether there is such a lease.
@@ -342,7 +356,8 @@ impl Lessor {
             }
         }
         self.spread(due);
-        self.clocks = Some(Clocks::default());
+        let sweep = Sweep::first(now, self.options.checkpoint_interval_ms);
+        self.clocks = Some(Clocks { wheel: Wheel::default(), sweep, unarmed: Vec::new() });
         self.rebuild_wheel();
     }
 
@@ -404,13 +419,6 @@ impl Lessor {
         Ok(lease.ttl_seconds)
     }
 
-    /// Whether a checkpointed remaining TTL is on record, which a renewal has to clear through the
-    /// log (LE-11).
-    #[must_use]
-    pub fn has_checkpoint(&self, id: LeaseId) -> bool {
-        self.get(id).is_some_and(|lease| lease.checkpoint_seconds > 0)
-    }
-
     /// Appends up to `max` leases that have expired by `now` to `out`. Those whose revoke is not
     /// applied meanwhile come again after [`Options::retry_ms`].
     pub fn expired(&mut self, now: u64, max: usize, out: &mut Vec<LeaseId>) {
@@ -457,28 +465,6 @@ impl Lessor {
             all.sort_unstable_by_key(|lease| lease.id);
         }
         all.into_iter().map(|lease| lease.id).collect()
-    }
-
-    /// Leases with more than `longer_than_ms` left and how much, seconds: what a leader that
-    /// checkpoints writes through the log (LE-11). Ordered by id.
-    pub fn remaining(&mut self, now: u64, longer_than_ms: u64) -> Vec<(LeaseId, i64)> {
-        self.arm(now);
-        if self.clocks.is_none() {
-            return Vec::new();
-        }
-        let mut all: Vec<_> = self
-            .places
-            .iter()
-            .filter_map(|place| place.lease.as_ref())
-            .filter(|lease| lease.deadline.saturating_sub(now) > longer_than_ms)
-            .map(|lease| {
-                let left_ms = lease.deadline - now;
-                // Rounded up: a checkpoint must not shorten a lease.
-                (lease.id, i64::try_from(left_ms.div_ceil(1000)).unwrap_or(i64::MAX))
-            })
-            .collect();
-        all.sort_unstable();
-        all
     }
 
     /// Files every armed lease anew, which drops the entries of revoked ones.

@@ -9,6 +9,7 @@
 //! - A lease is never offered for expiry early; it may live longer than its TTL.
 //! - An expired lease that was not revoked is offered again after the retry interval, and cannot
 //!   be renewed any more by the leader that saw it expire.
+//! - A record of what is left of a lease never outlives a renewal that its client was told of.
 //! - The row of a lease in [`Bucket::Lease`](etcdrs_backend::Bucket) changes in the same batch as
 //!   the effect of the entry that changed it.
 #![deny(missing_docs)]
@@ -17,7 +18,8 @@ mod expiry;
 mod lessor;
 
 pub use crate::lessor::{
-    GrantError, Lessor, NotFound, OpenError, Options, RenewError, TimeToLive, min_ttl_seconds,
+    CheckpointState, GrantError, Lessor, NotFound, OpenError, Options, RenewError, TimeToLive,
+    min_ttl_seconds,
 };
 
 /// Compiles the README's example.

@@ -534,6 +534,9 @@ pub struct LeaseCheckpoint {
 pub struct LeaseCheckpointRequest {
     #[prost(message, repeated, tag = "1")]
     pub checkpoints: ::prost::alloc::vec::Vec<LeaseCheckpoint>,
+    /// Ours: the term in which the proposer led, as in LeaseExpireRequest; 0 in etcd's own entries.
+    #[prost(uint64, tag = "20001")]
+    pub term: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseCheckpointResponse {

@@ -5,6 +5,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod checkpoints;
+
 struct Fixture {
     backend: Backend,
     lessor: Lessor,
@@ -232,38 +234,6 @@ fn le_10_few_leases_are_not_spread() {
     }
     fixture.lessor.promote(0, 0);
     assert_eq!(fixture.expired(10_000).len(), 99);
-}
-
-#[test]
-fn le_11_checkpoints_survive_if_wanted() {
-    for persist in [false, true] {
-        let mut fixture =
-            Fixture::with(Options { persist_checkpoints: persist, ..Options::default() });
-        fixture.grant(1, 100).unwrap();
-        fixture.apply(|lessor, batch| lessor.checkpoint(batch, LeaseId(1), 40));
-        fixture.apply(|lessor, batch| lessor.checkpoint(batch, LeaseId(2), 40));
-        assert!(fixture.lessor.has_checkpoint(LeaseId(1)));
-        fixture.lessor.promote(0, 0);
-        assert_eq!(fixture.remaining(1, 0), Some((100, 40)));
-        fixture.reopen();
-        fixture.lessor.promote(0, 0);
-        assert_eq!(fixture.remaining(1, 0), Some((100, if persist { 40 } else { 100 })));
-        fixture.apply(|lessor, batch| lessor.checkpoint(batch, LeaseId(1), 0));
-        fixture.reopen();
-        assert!(!fixture.lessor.has_checkpoint(LeaseId(1)));
-        assert!(!fixture.lessor.contains(LeaseId(2)));
-    }
-}
-
-#[test]
-fn le_11_remaining_ttls_are_rounded_up() {
-    let mut fixture = Fixture::new();
-    fixture.grant(2, 1000).unwrap();
-    fixture.grant(1, 10).unwrap();
-    assert!(fixture.lessor.remaining(0, 0).is_empty(), "no clocks, nothing to say");
-    fixture.lessor.promote(0, 0);
-    assert_eq!(fixture.lessor.remaining(1, 300_000), [(LeaseId(2), 1000)]);
-    assert_eq!(fixture.lessor.remaining(5000, 0), [(LeaseId(1), 5), (LeaseId(2), 995)]);
 }
 
 #[test]
