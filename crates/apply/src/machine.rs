@@ -267,7 +267,8 @@ impl Step<'_, '_> {
             Payload::Membership { record, change, only } => {
                 self.batch.backend_batch().put(Bucket::Meta, META_MEMBERSHIP, record);
                 if let Some(only) = only {
-                    self.keep_only(only);
+                    let rows = self.batch.backend_batch();
+                    self.shared.cluster.write().force_new(rows, only);
                 }
                 self.members(change)
             }
@@ -301,16 +302,6 @@ impl Step<'_, '_> {
             tracing::error!(%refused, index = %self.entry.index, "a membership change breaks a rule");
         }
         Ok(Ok(Answer::Empty))
-    }
-
-    fn keep_only(&mut self, only: &[MemberId]) {
-        let rows = self.batch.backend_batch();
-        let mut cluster = self.shared.cluster.write();
-        for id in cluster.member_ids() {
-            if !only.contains(&id) {
-                cluster.remove(rows, id);
-            }
-        }
     }
 
     fn request(

@@ -12,6 +12,8 @@ use crate::{Change, MemberRecord, Refused, cluster_id};
 const KEY_VERSION: &[u8] = b"clusterVersion";
 /// Value of a row of [`Bucket::MembersRemoved`].
 const REMOVED: &[u8] = b"removed";
+/// Where etcd listens for peers when no flag says otherwise.
+const DEFAULT_PEER_URL: &str = "http://localhost:2380";
 
 /// Why [`Cluster::open`] failed.
 #[derive(Debug, thiserror::Error)]
@@ -149,12 +151,18 @@ impl Cluster {
         members.for_each(|member| self.insert(batch, member));
     }
 
-    /// Leaves `own` as the only member, and a voter: what `--force-new-cluster` asks for.
-    pub fn force_new(&mut self, batch: &mut Batch, own: MemberRecord) {
+    /// Leaves `only` as the members, and as voters: what `--force-new-cluster` asks for. One that
+    /// never applied its own addition gets etcd's default URL.
+    pub fn force_new(&mut self, batch: &mut Batch, only: &[MemberId]) {
         let others: Vec<MemberId> =
-            self.members.keys().copied().filter(|&id| id != own.id).collect();
+            self.members.keys().copied().filter(|id| !only.contains(id)).collect();
         others.into_iter().for_each(|id| self.remove(batch, id));
-        self.insert(batch, MemberRecord { is_learner: false, ..own });
+        for &id in only {
+            let peer_urls = vec![DEFAULT_PEER_URL.to_owned()];
+            let unknown = || MemberRecord { id, peer_urls, ..MemberRecord::default() };
+            let own = self.members.get(&id).cloned().unwrap_or_else(unknown);
+            self.insert(batch, MemberRecord { is_learner: false, ..own });
+        }
     }
 
     /// Takes a member out for ever; its id stays known as removed.

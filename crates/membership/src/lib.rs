@@ -7,8 +7,8 @@
 //!
 //! A membership change goes three steps: the leader asks [`View::check`] whether it is allowed,
 //! writes a [`ChangeRequest`] into the entry that also changes raft's voters, and every member
-//! gives the committed entry to [`Cluster::apply`]. At start [`Cluster::compare`] holds the rows
-//! against raft's own membership.
+//! gives the committed entry to [`Cluster::apply`]. At start, when the log is replayed,
+//! [`Cluster::compare`] holds the rows against raft's own membership.
 //!
 //! Invariants:
 //! - An id is never used twice: a removed one stays in `members_removed` for ever.

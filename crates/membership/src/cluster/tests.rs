@@ -215,7 +215,12 @@ fn u24_force_new_leaves_one_voter() {
     change(&backend, &mut cluster, |cluster, batch| {
         cluster.bootstrap(batch, [own.clone(), voter.clone(), third.clone()].into_iter());
     });
-    change(&backend, &mut cluster, |cluster, batch| cluster.force_new(batch, own.clone()));
+    change(&backend, &mut cluster, |cluster, batch| cluster.force_new(batch, &[own.id]));
     assert_eq!(cluster.members().collect::<Vec<_>>(), [&MemberRecord { is_learner: false, ..own }]);
     assert!(cluster.is_removed(voter.id) && cluster.is_removed(third.id));
+    // A member that has not applied its own addition yet is its own cluster all the same.
+    let late = MemberId(77);
+    change(&backend, &mut cluster, |cluster, batch| cluster.force_new(batch, &[late]));
+    assert_eq!(cluster.member_ids(), [late]);
+    assert_eq!(cluster.member(late).unwrap().peer_urls, ["http://localhost:2380"]);
 }
