@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
 
+use crate::proxy::Proxies;
 use crate::url::PeerUrl;
 
 /// Time between two TCP keep-alives, as in etcd.
@@ -28,15 +29,17 @@ pub trait Connect: Send + Sync + 'static {
 }
 
 /// Opens TCP and unix connections without TLS; refuses `https` and `unixs`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PlainTcp {
     /// A TCP connection dies when the other side acknowledges nothing for this long.
     pub unacknowledged_max: Duration,
+    /// Proxies on the way.
+    pub proxies: Proxies,
 }
 
 impl Default for PlainTcp {
     fn default() -> Self {
-        Self { unacknowledged_max: Duration::from_secs(5) }
+        Self { unacknowledged_max: Duration::from_secs(5), proxies: Proxies::default() }
     }
 }
 
@@ -50,7 +53,7 @@ impl PlainTcp {
         if let Some(path) = url.socket_path() {
             return Ok(Box::new(UnixStream::connect(path).await?));
         }
-        let stream = TcpStream::connect((url.host(), url.port())).await?;
+        let stream = self.proxies.connect(url).await?;
         set_options(&stream, self.unacknowledged_max)?;
         Ok(Box::new(stream))
     }
@@ -168,5 +171,26 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.inner).poll_shutdown(cx);
         self.watch(cx, result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// T04, T06: what the operating system is asked for, on both sides of a connection.
+    #[tokio::test]
+    async fn t_06_keep_alives_and_the_end_of_silence() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        set_options(&stream, PlainTcp::default().unacknowledged_max).unwrap();
+        assert!(stream.nodelay().unwrap());
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), Duration::from_secs(30));
+        assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), 5000);
     }
 }

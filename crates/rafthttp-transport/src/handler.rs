@@ -8,8 +8,8 @@ use crate::snapshot::SnapshotBody;
 
 /// Receives messages and news about links. All but [`Self::receive_snapshot`] return at once.
 pub trait Handler: Send + Sync + 'static {
-    /// Everything that one read brought from a member, in order. What is left in `messages` is
-    /// dropped. Messages share the memory they were read into: copy what is kept for long.
+    /// Everything that one read brought from a member, in order. What is left in `messages` found
+    /// no room: it is counted, logged and dropped. Messages share the memory they were read into: copy what is kept for long.
     fn receive(&self, from: MemberId, messages: &mut Vec<Bytes>);
 
     /// Whether `member` was removed from the cluster for good.

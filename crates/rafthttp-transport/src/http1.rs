@@ -49,7 +49,8 @@ pub(crate) struct Connection {
 }
 
 impl Dial<'_> {
-    /// The connection that was kept, if it still works, or a new one.
+    /// The connection that was kept, if it still works, or a new one. Those to unix sockets are
+    /// not kept: they cost nothing (T07).
     pub(crate) async fn reuse(
         self,
         kept: Option<Connection>,
@@ -57,6 +58,7 @@ impl Dial<'_> {
     ) -> Result<Connection, HttpError> {
         if let Some(mut connection) = kept
             && connection.url == *url
+            && url.socket_path().is_none()
             && connection.is_usable().await
         {
             return Ok(connection);

@@ -165,6 +165,9 @@ async fn take_messages(transport: &Transport, request: Request) -> Result<(), Re
             if !delivered {
                 return Err(Refusal::text(StatusCode::CONFLICT, "superseded"));
             }
+            if let Some(peer) = transport.peer(from) {
+                peer.delivered(batch.len());
+            }
             batch.clear();
         }
     }
@@ -245,10 +248,11 @@ async fn take_snapshot(transport: &Transport, request: Request) -> Result<Bytes,
     let start = context.now();
     observer.snapshot_receive_started(from);
     let result = tokio::select! {
-        result = store_snapshot(transport, from, request.into_body()) => result,
+        biased;
         () = context.stopped() => {
             Err(Refusal::text(StatusCode::SERVICE_UNAVAILABLE, STOPPED))
         }
+        result = store_snapshot(transport, from, request.into_body()) => result,
     };
     observer.snapshot_received(from, result.is_ok(), context.now().since(start));
     result.inspect_err(|refusal| {

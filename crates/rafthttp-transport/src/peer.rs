@@ -68,14 +68,19 @@ pub(crate) struct Peer {
     tasks: Mutex<JoinSet<()>>,
 }
 
-/// Invariant: `up_since` is set while every lane has a stream or the last `POST` succeeded.
+/// Invariant: `up_since` is set while every lane has a stream or the last `POST` succeeded, and
+/// the peer is not silent.
 #[derive(Default)]
 struct Link {
     up_since: Option<Tick>,
     /// The last `POST` succeeded, and no stream was lost since.
     post_works: bool,
+    /// Of each lane: the peer's stream brought nothing for a whole read time-out.
+    silent: [bool; 2],
     closed: bool,
     dropped: u64,
+    /// What the handler had no room for was logged, and nothing was taken since.
+    refusal_logged: bool,
     /// A full queue was logged and nothing was taken since.
     full_logged: bool,
     /// How often in a row the peer said that we were removed.
@@ -119,7 +124,6 @@ impl Peer {
         &self.queues[lane.index()]
     }
 
-    /// What comes from the peer on `lane` has to pass here.
     /// From this member to the peer.
     pub(crate) fn way_out(&self) -> Way {
         Way { from: self.context.config.member, to: self.id }
@@ -130,6 +134,7 @@ impl Peer {
         Way { from: self.id, to: self.context.config.member }
     }
 
+    /// What comes from the peer on `lane` has to pass here.
     pub(crate) fn gate(&self, lane: Lane) -> &Gate {
         &self.gates[lane.index()]
     }
@@ -231,12 +236,51 @@ impl Peer {
         self.refresh(error);
     }
 
+    /// Notes whether the peer is silent: it takes our connections, and yet nothing comes from it.
+    /// A process that hangs is like that, and a network that carries only one direction (T04).
+    pub(crate) fn heard(&self, lane: Lane, silent: bool) {
+        let before = std::mem::replace(&mut self.link.lock().silent[lane.index()], silent);
+        if before != silent {
+            self.refresh("nothing was read in time");
+        }
+    }
+
+    /// Notes what the handler left of a delivery, for which it had no room (T24).
+    pub(crate) fn delivered(&self, left: usize) {
+        let (news, active) = {
+            let mut link = self.link.lock();
+            let logged = std::mem::replace(&mut link.refusal_logged, left > 0);
+            (left > 0 && !logged, link.up_since.is_some())
+        };
+        for _ in 0..left {
+            self.context.config.observer.receive_failed(self.id);
+        }
+        if !news {
+            return;
+        }
+        let (local, remote) = (self.context.config.member, self.id);
+        if active {
+            tracing::warn!(
+                local_member_id = %local,
+                remote_peer_id = %remote,
+                "dropped internal Raft message since receiving buffer is full (overloaded network)"
+            );
+        } else {
+            tracing::warn!(
+                local_member_id = %local,
+                remote_peer_id = %remote,
+                "dropped Raft message since receiving buffer is full (overloaded network)"
+            );
+        }
+    }
+
     /// Tells the world when the link has come up or gone down.
     fn refresh(&self, error: &str) {
         let streaming = Lane::ALL.map(|lane| self.queue(lane).is_streaming());
         let up = {
             let mut link = self.link.lock();
-            let up = !link.closed && (link.post_works || streaming == [true; 2]);
+            let ways = link.post_works || streaming == [true; 2];
+            let up = ways && !link.closed && link.silent == [false; 2];
             if up == link.up_since.is_some() {
                 return;
             }

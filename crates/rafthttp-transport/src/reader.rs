@@ -50,6 +50,13 @@ enum StreamError {
     Status(StatusCode),
 }
 
+impl StreamError {
+    /// Whether the peer takes connections and says nothing.
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::Silent | Self::Http(HttpError::Timeout))
+    }
+}
+
 /// Keeps a stream of `lane` from `peer` open until it is aborted.
 pub(crate) async fn run(peer: Arc<Peer>, lane: Lane) {
     let mut failures = 0;
@@ -64,6 +71,7 @@ pub(crate) async fn run(peer: Arc<Peer>, lane: Lane) {
         }
         failures += 1;
         peer.urls.failed(&url);
+        peer.heard(lane, error.is_silence());
         // A peer that is away fails in the same way many times a second.
         let text = error.to_string();
         if text != logged {
@@ -162,6 +170,7 @@ impl Session<'_> {
                 if !self.peer.gate(self.lane).pass(place, deliver) {
                     return StreamError::Superseded;
                 }
+                self.peer.delivered(messages.len());
                 messages.clear();
             }
             if let Err(error) = result {
@@ -183,6 +192,7 @@ impl Session<'_> {
                 _ => return Err(StreamError::Kind),
             }
             if !std::mem::replace(&mut self.alive, true) {
+                self.peer.heard(self.lane, false);
                 tracing::info!(
                     stream_reader_type = self.lane.title(),
                     local_member_id = %self.peer.context.config.member,

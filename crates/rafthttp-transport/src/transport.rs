@@ -135,6 +135,7 @@ impl Transport {
         drop(peers);
         tracing::info!(remote_peer_id = %id, "starting remote peer");
         peer.start();
+        log_posts(context.config.member, id);
         tracing::info!(remote_peer_id = %id, "started remote peer");
         tracing::info!(
             local_member_id = %context.config.member,
@@ -208,6 +209,7 @@ impl Transport {
         let remote = Peer::new(context.clone(), id, urls.clone(), Kind::Remote);
         peers.remotes.insert(id, Arc::new(remote));
         drop(peers);
+        log_posts(context.config.member, id);
         tracing::info!(remote_peer_id = %id, remote_peer_urls = ?urls, "added new remote peer");
         Ok(true)
     }
@@ -304,4 +306,13 @@ impl Transport {
     pub(crate) fn is_stopped(&self) -> bool {
         *self.0.context.stop.borrow()
     }
+}
+
+/// That messages can be posted from now on, in etcd's words (T20).
+fn log_posts(local: MemberId, remote: MemberId) {
+    tracing::info!(
+        local_member_id = %local,
+        remote_peer_id = %remote,
+        "started HTTP pipelining with remote peer"
+    );
 }

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a helper of tests, where a panic is the report")]
 
 pub mod api;
+pub mod lines;
 pub mod raw;
+pub mod tap;
 
 use std::collections::HashSet;
 use std::sync::Arc;
