@@ -87,26 +87,28 @@ impl Inbound {
     }
 
     /// Takes what one read of a peer's stream brought. Never blocks: calls that find no room are
-    /// dropped, and their callers try again.
+    /// left in `messages`, and their callers try again.
     pub fn receive(&self, from: MemberId, messages: &mut Vec<Bytes>) {
-        for message in messages.drain(..) {
-            match Envelope::decode(message) {
-                Ok(Envelope { call, body: Some(body) }) => self.take(from, call, body),
+        messages.retain(|message| {
+            match Envelope::decode(message.clone()) {
+                Ok(Envelope { call, body: Some(body) }) => return !self.take(from, call, body),
                 Ok(Envelope { body: None, .. }) => {
                     tracing::warn!(peer = %from, "dropped a message of an unknown kind");
                 }
                 Err(error) => tracing::warn!(peer = %from, %error, "dropped an unreadable message"),
             }
-        }
+            false
+        });
     }
 
-    fn take(&self, from: MemberId, call: u64, body: Body) {
+    /// `false` if there is no room.
+    fn take(&self, from: MemberId, call: u64, body: Body) -> bool {
         let wish = match body {
             Body::Append(append) => match append.request() {
                 Ok(request) => Wish::Append(request),
                 Err(error) => {
                     tracing::warn!(peer = %from, error, "dropped unreadable entries");
-                    return;
+                    return true;
                 }
             },
             Body::Vote(ballot) => Wish::Vote(ballot),
@@ -115,11 +117,12 @@ impl Inbound {
             Body::ReadIndex(_) => Wish::ReadIndex,
             Body::Propose(request) => Wish::Propose(request),
             Body::Ask(question) => Wish::Ask(question),
-            answer => return self.peers.answered(from, call, answer),
+            answer => {
+                self.peers.answered(from, call, answer);
+                return true;
+            }
         };
-        if let Err(TrySendError::Full(_)) = self.events.try_send(Event { from, call, wish }) {
-            tracing::warn!(peer = %from, "dropped a call: the queue is full");
-        }
+        !matches!(self.events.try_send(Event { from, call, wish }), Err(TrySendError::Full(_)))
     }
 
     /// Notes that messages can (`up`) or cannot be sent to `peer`.
