@@ -11,6 +11,7 @@ mod bootstrap;
 mod catch_up;
 mod ctl;
 mod failover;
+mod leases;
 mod membership;
 mod no_quorum;
 mod peer_port;

@@ -102,6 +102,7 @@ pub(crate) enum Request {
     LeaseGrant = 8,
     LeaseRevoke = 9,
     Alarm = 10,
+    LeaseCheckpoint = 11,
     ClusterVersionSet = 1300,
     ClusterMemberAttrSet = 1301,
     LeaseExpire = 20001,

@@ -3,6 +3,7 @@
 mod check;
 mod duration;
 mod flags;
+mod gates;
 mod initial;
 mod load;
 mod security;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use etcdrs_types::limits;
 
 pub use self::flags::{FLAGS, Flag, Group, usage};
+pub use self::gates::{FeatureGates, Gate};
 pub use self::initial::InitialCluster;
 pub use self::load::{ConfigError, Loaded};
 pub use self::security::{DiscoveryFlags, TlsFlags};
@@ -124,6 +126,15 @@ pub struct Config {
     pub compaction_pause: Duration,
     /// `--warning-apply-duration`.
     pub warn_apply: Duration,
+    /// `--feature-gates`.
+    pub feature_gates: FeatureGates,
+    /// `--experimental-enable-lease-checkpoint`: the gate LeaseCheckpoint before there were gates.
+    pub experimental_lease_checkpoint: bool,
+    /// `--experimental-enable-lease-checkpoint-persist`: the gate LeaseCheckpointPersist.
+    pub experimental_lease_checkpoint_persist: bool,
+    /// `--lease-checkpoint-interval`: how often the leader records what is left of leases, if the
+    /// gate LeaseCheckpoint is on.
+    pub lease_checkpoint_interval: Duration,
     /// `--unsafe-no-fsync`.
     pub no_fsync: bool,
     /// `--logger`; there is one.
@@ -195,6 +206,10 @@ impl Default for Config {
             compaction_batch: limits::COMPACTION_BATCH,
             compaction_pause: limits::COMPACTION_PAUSE,
             warn_apply: Duration::from_millis(100),
+            feature_gates: FeatureGates::default(),
+            experimental_lease_checkpoint: false,
+            experimental_lease_checkpoint_persist: false,
+            lease_checkpoint_interval: Duration::from_secs(5 * 60),
             no_fsync: false,
             logger: "zap".into(),
             log_level: "info".into(),
@@ -241,6 +256,13 @@ impl Config {
             bytes if bytes < 0 => 0,
             bytes => bytes,
         }
+    }
+
+    /// Milliseconds between two records of what is left of a lease; `None` without the gate.
+    pub(crate) fn lease_checkpoint_interval_ms(&self) -> Option<u64> {
+        let interval = self.lease_checkpoint_interval.as_millis();
+        let recorded = self.feature_gates.is_on(Gate::LeaseCheckpoint);
+        recorded.then(|| u64::try_from(interval).unwrap_or(u64::MAX))
     }
 
     /// The members that the flags name, and the token that goes into their ids: this member alone

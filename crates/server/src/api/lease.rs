@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use etcdrs_apply::Answer;
-use etcdrs_lease::RenewError;
+use etcdrs_lease::{CheckpointState, RenewError};
 use etcdrs_platform::failpoint::strikes;
 use etcdrs_platform::{OsRandom, Random as _};
 use etcdrs_proto::etcdserverpb as pb;
@@ -22,8 +22,8 @@ use crate::grpc::{self, Body, Payload, Requests, Sender};
 const EXPIRY_SCAN: Duration = Duration::from_millis(500);
 /// Leases revoked by one entry.
 const EXPIRE_BATCH: usize = 1000;
-/// How often a keep-alive that waits for a revocation looks again.
-const REVOKE_POLL: Duration = Duration::from_millis(20);
+/// How often a keep-alive that waits for an entry about its lease looks again.
+const RENEW_POLL: Duration = Duration::from_millis(20);
 /// Answers that wait for the client to read.
 const QUEUE: usize = 16;
 
@@ -143,26 +143,35 @@ impl Api {
         let deadline = self.now_ms() + self.settings.request_timeout.as_millis() as u64;
         loop {
             // Without its quorum this member may have a successor that has let the lease expire.
-            if !self.raft.status().is_leader {
+            let status = self.raft.status();
+            if !status.is_leader {
                 return Err(LeaseError::NotPrimary);
             }
             let result = {
                 let mut lessor = self.state.lessor.lock();
                 let now = self.now_ms();
                 lessor.arm(now);
-                lessor.renew(id, now)
+                lessor.renew(id, now).map(|ttl| (ttl, lessor.checkpoint_state(id)))
             };
             match result {
-                Ok(ttl) => return Ok(ttl),
+                Ok((ttl, CheckpointState::None)) => return Ok(ttl),
+                // The next leader must not go by what was left before.
+                Ok((_, CheckpointState::Recorded)) => {
+                    let forgotten = self.propose_checkpoints(&[(id, 0)], status.term.0).await;
+                    if forgotten.is_ok() && self.now_ms() < deadline {
+                        continue;
+                    }
+                }
                 Err(RenewError::NotFound) if strikes("planted-renewed-ghost", 0) => return Ok(2),
                 Err(RenewError::NotFound) => return Err(LeaseError::NotFound),
                 Err(RenewError::NotPrimary) => return Err(LeaseError::NotPrimary),
-                // Expired, but its revocation is not applied yet: wait for that.
-                Err(RenewError::Expiring) if self.now_ms() < deadline => {
-                    tokio::time::sleep(REVOKE_POLL).await;
-                }
-                Err(RenewError::Expiring) => return Err(LeaseError::Timeout),
+                // Its revocation, or the record of what was left of it, is not applied yet.
+                Err(RenewError::Expiring) | Ok((_, CheckpointState::UnderWay)) => {}
             }
+            if self.now_ms() >= deadline {
+                return Err(LeaseError::Timeout);
+            }
+            tokio::time::sleep(RENEW_POLL).await;
         }
     }
 
@@ -201,7 +210,38 @@ impl Api {
                 leading_term = Some(now.term);
             }
             self.expire(now.term.0).await;
+            self.record_remaining(now.term.0).await;
         }
+    }
+
+    /// Records what is left of leases, as far as that is due (LE-11).
+    async fn record_remaining(&self, term: u64) {
+        let due = self.state.lessor.lock().due_checkpoints(self.now_ms());
+        if due.is_empty() {
+            return;
+        }
+        let result = self.propose_checkpoints(&due, term).await;
+        let mut lessor = self.state.lessor.lock();
+        match result {
+            Ok(()) => lessor.checkpoints_written(&due),
+            Err(status) => {
+                let (error, count) = (status.message(), due.len());
+                tracing::warn!(error, count, "could not record what is left of leases");
+                lessor.checkpoints_in_doubt(&due);
+            }
+        }
+    }
+
+    async fn propose_checkpoints(
+        &self,
+        points: &[(LeaseId, i64)],
+        term: u64,
+    ) -> Result<(), Status> {
+        let point =
+            |&(id, remaining_ttl): &(LeaseId, i64)| pb::LeaseCheckpoint { id: id.0, remaining_ttl };
+        let checkpoints = points.iter().map(point).collect();
+        let request = pb::LeaseCheckpointRequest { checkpoints, term };
+        self.propose(Request::LeaseCheckpoint, &request.encode_to_vec()).await.map(drop)
     }
 
     async fn expire(&self, term: u64) {

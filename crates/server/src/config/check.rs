@@ -1,5 +1,7 @@
 //! What single values cannot show: whether they fit together (operations.md §1.12).
 
+use std::time::Duration;
+
 use etcdrs_types::limits;
 
 use super::flags;
@@ -17,6 +19,9 @@ const NOT_YET: &[&str] = &[
     "auth-token-ttl",
     "bcrypt-cost",
 ];
+
+/// What is left of a lease is recorded in whole seconds.
+const LEASE_CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 impl Config {
     /// Checks what single values cannot show, in etcd's words and order where it has some: the
@@ -43,6 +48,7 @@ impl Config {
             "" => return Err("undefined auto-compaction-mode".into()),
             mode => return Err(format!("unknown auto-compaction-mode {mode:?}")),
         }
+        self.feature_gates.check()?;
         self.check_tls()?;
         self.check_ours()
     }
@@ -145,6 +151,9 @@ impl Config {
             return Err(
                 "--max-txn-ops, --max-request-bytes and --compaction-batch-limit must be >0".into(),
             );
+        }
+        if self.lease_checkpoint_interval < LEASE_CHECKPOINT_INTERVAL_MIN {
+            return Err("--lease-checkpoint-interval must be at least 1s".into());
         }
         if self.listen_client_urls.is_empty() {
             return Err("--listen-client-urls names no URL".into());

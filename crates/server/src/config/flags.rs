@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Config, Url, duration};
+use super::{Config, FeatureGates, Url, duration};
 
 /// Headings of the help text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ fn number<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
     parsed.and_then(|number| T::try_from(number).ok()).ok_or_else(|| "parse error".into())
 }
 
-fn boolean(text: &str) -> Result<bool, String> {
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -99,6 +99,8 @@ const fn is_boolean(name: &str) -> bool {
             | b"client-cert-auth"
             | b"discovery-insecure-skip-tls-verify"
             | b"discovery-insecure-transport"
+            | b"experimental-enable-lease-checkpoint"
+            | b"experimental-enable-lease-checkpoint-persist"
             | b"force-new-cluster"
             | b"initial-election-tick-advance"
             | b"peer-auto-tls"
@@ -177,6 +179,9 @@ flags! {
     "compaction-batch-limit" Member "Maximum revisions deleted in each compaction batch.": compaction_batch, number, usize::to_string;
     "compaction-sleep-interval" Member "Sleep interval between two compaction batches.": compaction_pause, span, show_span;
     "warning-apply-duration" Member "Time above which applying a batch is logged as slow.": warn_apply, span, show_span;
+    "feature-gates" Member "Features to turn on or off: 'LeaseCheckpoint=true,...'.": feature_gates, FeatureGates::parse, FeatureGates::text;
+    "experimental-enable-lease-checkpoint" Member "Former name of the feature gate LeaseCheckpoint.": experimental_lease_checkpoint, boolean, bool::to_string;
+    "experimental-enable-lease-checkpoint-persist" Member "Former name of the feature gate LeaseCheckpointPersist.": experimental_lease_checkpoint_persist, boolean, bool::to_string;
     "initial-advertise-peer-urls" Clustering "List of this member's peer URLs to advertise to the rest of the cluster.": initial_advertise_peer_urls, Url::parse_list, |urls: &Vec<Url>| list(urls);
     "advertise-client-urls" Clustering "List of this member's client URLs to advertise to the public.": advertise_client_urls, Url::parse_list, |urls: &Vec<Url>| list(urls);
     "initial-cluster" Clustering "Initial cluster configuration for bootstrapping (empty: this member alone).": initial_cluster, text, String::clone;
@@ -239,6 +244,7 @@ flags! {
     "log-outputs" Logging "Log output: default, stderr or stdout.": log_outputs, |text| one_of(text, ["default", "stderr", "stdout"]), String::clone;
     "memory-budget" Ours "Bytes for newest values, recent events, the log, memtables and blocks together (0: a quarter of the machine).": memory_budget_bytes, number, u64::to_string;
     "disk-reserve-bytes" Ours "Bytes of disk kept for deletes and compaction; with less than as much free beside them, writes stop with NOSPACE (0: off).": disk_reserve_bytes, number, u64::to_string;
+    "lease-checkpoint-interval" Ours "How often the leader records what is left of leases, with the feature gate LeaseCheckpoint.": lease_checkpoint_interval, span, show_span;
     "force-new-cluster" Unsafe "Force to create a new one-member cluster.": force_new_cluster, boolean, bool::to_string;
     "unsafe-no-fsync" Unsafe "Disables fsync, unsafe, will cause data loss.": no_fsync, boolean, bool::to_string;
 }

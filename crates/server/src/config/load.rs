@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use super::flags::{self, FLAGS, Flag};
-use super::{Config, PEER_TIMEOUT_MIN, usage};
+use super::{Config, Gate, PEER_TIMEOUT_MIN, usage};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +103,35 @@ impl Config {
                 note(format!("updating {name} to default {default}"));
                 *count = default;
             }
+        }
+        self.settle_gates(notes);
+    }
+
+    /// Puts the former names of gates into them.
+    fn settle_gates(&mut self, notes: &mut Vec<(bool, String)>) {
+        for (gate, former, is_set) in [
+            (
+                "LeaseCheckpoint",
+                "experimental-enable-lease-checkpoint",
+                self.experimental_lease_checkpoint,
+            ),
+            (
+                "LeaseCheckpointPersist",
+                "experimental-enable-lease-checkpoint-persist",
+                self.experimental_lease_checkpoint_persist,
+            ),
+        ] {
+            if is_set {
+                let text =
+                    format!("--{former} is deprecated, use --feature-gates={gate}=true instead");
+                notes.push((true, text));
+                self.feature_gates.default_on(gate);
+            }
+        }
+        let is_on = |gate| self.feature_gates.is_on(gate);
+        if is_on(Gate::LeaseCheckpoint) && !is_on(Gate::LeaseCheckpointPersist) {
+            let text = "Detected that checkpointing is enabled without persistence. Consider enabling feature gate LeaseCheckpointPersist";
+            notes.push((true, text.into()));
         }
     }
 }
@@ -264,6 +293,33 @@ mod tests {
                 "raft-read-timeout increased to minimum value 5s",
                 "updating snapshot-count to default 10000"
             ]
+        );
+    }
+
+    #[test]
+    fn gates_have_former_names_that_still_work_with_a_warning() {
+        let loaded = load(&["--experimental-enable-lease-checkpoint"], &[]);
+        let Ok(Loaded::Run { config, notes }) = loaded else { panic!("loads") };
+        assert_eq!(config.lease_checkpoint_interval_ms(), Some(300_000));
+        assert!(!config.feature_gates.is_on(Gate::LeaseCheckpointPersist));
+        assert_eq!(notes.len(), 2, "the name, and what is missing: {notes:?}");
+        assert!(notes.iter().all(|(warning, _)| *warning));
+        let both = "--feature-gates=LeaseCheckpoint=true,LeaseCheckpointPersist=true";
+        let Ok(Loaded::Run { config, notes }) = load(&[both], &[]) else { panic!("loads") };
+        assert!(config.feature_gates.is_on(Gate::LeaseCheckpointPersist) && notes.is_empty());
+        // What the gate itself is given wins.
+        let words = [
+            "--experimental-enable-lease-checkpoint=true",
+            "--feature-gates=LeaseCheckpoint=false",
+        ];
+        assert_eq!(self::config(&words, &[]).lease_checkpoint_interval_ms(), None);
+        let persist = [("ETCD_EXPERIMENTAL_ENABLE_LEASE_CHECKPOINT_PERSIST", "true")];
+        let error = load(&[], &persist).expect_err("needs the other");
+        assert!(error.to_string().ends_with("requires enabling feature gate LeaseCheckpoint"));
+        let error = load(&["--feature-gates=Bogus=true"], &[]).expect_err("no such gate");
+        assert_eq!(
+            error.to_string(),
+            "invalid value \"Bogus=true\" for flag -feature-gates: unrecognized feature gate: Bogus"
         );
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::ETCD_VERSION;
 use crate::api::Keeper;
 use crate::bootstrap::{self, Bootstrap, Disk, Kind, Network, Patience, SystemResolver};
-use crate::config::Config;
+use crate::config::{Config, Gate};
 use crate::metrics::WalMetrics;
 use crate::peers::{DiscoveryClient, PeerQuestions};
 use crate::server::StartError;
@@ -186,6 +186,8 @@ fn apply_options(config: &Config, budget: &Budget) -> apply::Options {
         lease: etcdrs_lease::Options {
             min_ttl_seconds: min_ttl_seconds(election_ms),
             retry_ms: request_timeout_ms,
+            checkpoint_interval_ms: config.lease_checkpoint_interval_ms(),
+            persist_checkpoints: config.feature_gates.is_on(Gate::LeaseCheckpointPersist),
             ..Default::default()
         },
         watch: HubOptions {
