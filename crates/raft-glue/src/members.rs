@@ -10,9 +10,10 @@ use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::raft::Precondition;
 use openraft::{EmptyNode, Instant as _, Raft};
+use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::{ChangeError, TransferError};
+use crate::error::{ChangeError, StartError, TransferError};
 use crate::propose::Committed;
 use crate::state_machine::StateMachine;
 use crate::types::{self, LogId, MembershipRecord, Payload, StoredMembership, TypeConfig, term_of};
@@ -32,6 +33,18 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// Reads the membership that a database holds ([`etcdrs_apply::Position::membership`]).
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Entry`] if it is none.
+    pub fn decode(record: &[u8]) -> Result<Self, StartError> {
+        let record = MembershipRecord::decode(record).map_err(|error| error.to_string());
+        let stored = record.and_then(|record| record.stored());
+        let damaged = |error| StartError::Entry(format!("stored membership: {error}"));
+        stored.map(|stored| Self::of(&stored)).map_err(damaged)
+    }
+
     pub(crate) fn of(stored: &StoredMembership) -> Self {
         let record = MembershipRecord::of(stored.membership(), None);
         let at = stored

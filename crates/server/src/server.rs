@@ -1,6 +1,7 @@
 //! A running server: storage opened, raft started, listeners bound, everything stopped in order.
 
 mod error;
+mod members;
 mod storage;
 mod versions;
 
@@ -72,6 +73,11 @@ impl Server {
         let wire = Wire::default();
         let node = Node::start(OsFs, raft, machine, Arc::new(wire.clone())).await?;
         let raft = node.handle();
+        // The log is replayed as far as it was known to be committed, and nobody is told of yet.
+        if let Err(error) = members::compare(&state, raft.member()).await {
+            node.stop().await;
+            return Err(error);
+        }
         let fatal = node.fatal();
         let (stop, stopped) = watch::channel(false);
         let pace = Pace { batch: config.compaction_batch, pause: config.compaction_pause };

@@ -62,7 +62,10 @@ pub enum StartError {
     Machine(#[from] etcdrs_apply::OpenError),
     /// Member records could not be written.
     #[error("write member records: {0}")]
-    Members(#[from] etcdrs_backend::Error),
+    Records(#[from] etcdrs_backend::Error),
+    /// The list of members is not what raft's membership says.
+    #[error(transparent)]
+    Members(#[from] etcdrs_membership::Mismatch),
     /// A peer's URL is none.
     #[error("peer URL: {0}")]
     PeerUrl(#[from] etcdrs_rafthttp_transport::AddError),
