@@ -165,6 +165,7 @@ pub(crate) async fn run<P: PeerInfo, R: Resolver, D: Registry>(
     if matches!(disk, Disk::Log { .. }) {
         if discovers {
             tracing::warn!(
+                wal_dir = %config.wal_dir().display(),
                 "discovery token is ignored since cluster already initialized; valid logs are found"
             );
         }

@@ -5,6 +5,7 @@ mod collecting;
 mod guard;
 mod pending;
 mod security;
+mod slots;
 mod socket;
 
 use std::convert::Infallible;
@@ -19,13 +20,14 @@ use etcdrs_tls::Accepted;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use self::collecting::drive;
 pub(crate) use self::guard::Guard;
 pub use self::security::SecurityError;
 pub(crate) use self::security::{Dial, Security, given};
+pub(crate) use self::slots::{RESERVED_DESCRIPTORS, slots};
 pub(crate) use self::socket::Listener;
 use self::socket::{Opening, Stream};
 use crate::config::Url;
@@ -42,6 +44,8 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Settings of the connections of a listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
+    /// Connections at once; whoever comes then waits in the system's queue.
+    pub(crate) connections_max: usize,
     pub(crate) max_concurrent_streams: u32,
     /// Zero turns server pings off.
     pub(crate) keepalive_interval: Duration,
@@ -106,14 +110,24 @@ pub(crate) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let Port { listener, entry, .. } = port;
+    let slots = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
     let handed_on = stop.clone();
     loop {
+        let accept = async {
+            // The semaphore is never closed.
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            (listener.accept().await, slot)
+        };
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            (accepted, slot) = accept => match accepted {
                 Ok(stream) => {
                     let (service, limits, stop) = (service.clone(), limits.clone(), handed_on.clone());
-                    connections.spawn(connection(stream, entry.clone(), service, limits, stop));
+                    let work = connection(stream, entry.clone(), service, limits, stop);
+                    connections.spawn(async move {
+                        work.await;
+                        drop(slot);
+                    });
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: wait for one to come back.

@@ -25,6 +25,8 @@ pub(crate) struct Metrics {
     pub(crate) proposals_failed: Counter,
     pub(crate) read_indexes_failed: Counter,
     pub(crate) leader_changes: Counter,
+    /// Heartbeats of this leader that were late.
+    pub(crate) late_heartbeats: Counter,
     pub(crate) leases_expired: Counter,
     pub(crate) compactions: Counter,
     /// Revisions that compactions removed from the database.
@@ -76,11 +78,7 @@ impl Observer for WalMetrics {
     }
 
     fn synced(&self, nanos: u64) {
-        let took = Duration::from_nanos(nanos);
-        self.fsync.observe(took.as_secs_f64());
-        if took > Duration::from_secs(1) {
-            tracing::warn!(?took, expected_duration = "1s", "slow fdatasync");
-        }
+        self.fsync.observe(Duration::from_nanos(nanos).as_secs_f64());
     }
 }
 
@@ -130,6 +128,10 @@ impl Metrics {
         );
         let leader_changes =
             counter("etcd_server_leader_changes_seen", "The number of leader changes seen");
+        let late_heartbeats = counter(
+            "etcd_server_heartbeat_send_failures",
+            "The total number of leader heartbeat send failures (likely overloaded from slow disk)",
+        );
         let leases_expired =
             counter("etcd_debugging_server_lease_expired", "The total number of expired leases");
         let compactions = counter("etcd_rs_compactions", "The number of finished compactions");
@@ -167,6 +169,7 @@ impl Metrics {
             proposals_failed,
             read_indexes_failed,
             leader_changes,
+            late_heartbeats,
             leases_expired,
             compactions,
             compacted_keys,
@@ -324,6 +327,10 @@ type Reading = (&'static str, &'static str, f64);
 
 /// The process metrics that dashboards read.
 fn write_process(text: &mut String) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        let tasks = runtime.metrics().num_alive_tasks();
+        line(text, "gauge", "etcd_rs_tasks", "Tasks that run or wait", tasks);
+    }
     let Ok(usage) = etcdrs_platform::process::usage(std::process::id()) else { return };
     line(
         text,

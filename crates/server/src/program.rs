@@ -58,7 +58,10 @@ fn refuse(error: &ConfigError) -> ExitCode {
 
 /// In etcd's words, which operators look for (operations.md §2.12).
 fn tell_removal() {
-    tracing::error!("the member has been permanently removed from the cluster");
+    tracing::error!(
+        error = "the member has been permanently removed from the cluster",
+        "server error"
+    );
     tracing::error!("data-dir used by this member must be removed");
 }
 

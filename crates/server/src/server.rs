@@ -1,7 +1,9 @@
 //! A running server: storage opened, raft started, listeners bound, everything stopped in order.
 
+mod announce;
 mod error;
 mod members;
+mod pulse;
 mod storage;
 mod versions;
 
@@ -9,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use etcdrs_mvcc::watch::Wake;
-use etcdrs_platform::{Clock as _, OsFs, SystemClock};
+use etcdrs_platform::{OsFs, SystemClock, process};
 use etcdrs_raft_glue::Node;
 use etcdrs_rafthttp_transport::{self as rafthttp, Accept, Connect, Transport};
 use tokio::sync::{Notify, watch};
@@ -36,8 +38,6 @@ const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
 const FEED_PAUSE: Duration = Duration::from_millis(10);
 /// How often progress timers are looked at.
 const PROGRESS_TICK: Duration = Duration::from_millis(50);
-/// How often the core thread's punctuality is measured.
-const LAG_TICK: Duration = Duration::from_millis(50);
 
 /// A server. Dropping it does not stop it; [`Server::stop`] does.
 pub struct Server {
@@ -62,10 +62,10 @@ impl Server {
     /// [`StartError`] says what could not be opened, bound or agreed, and how to mend it.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let metrics = Metrics::new(ETCD_VERSION);
-        let data_dir = config.data_dir();
-        tracing::info!(name = config.name, data_dir = %data_dir.display(), "starting an etcd server");
         // Bound before anything is opened: a port in use must not leave a database.
-        let Ports { security, peer, client, metrics_only } = Ports::open(&config).await?;
+        let ports = Ports::open(&config).await?;
+        announce::settings(&config);
+        let Ports { security, peer, clients, metrics_only } = ports;
         let links = Links::new(security.dial);
         let storage::Storage { machine, raft, bootstrap, damage } =
             storage::open(&config, Arc::clone(&metrics.wal), &links.questions()).await?;
@@ -107,11 +107,11 @@ impl Server {
             Box::pin(async move { api.answer_peer(question).await })
         }));
         let mut tasks = background(&api, &transport, &config);
-        let client_urls = client.iter().flat_map(|port| port.urls.clone()).collect::<Vec<_>>();
+        let client_urls = clients.urls();
         tasks.push(tokio::spawn(versions::monitor(api.clone(), links.questions())));
         publish(&api, &config, &client_urls, fatal.clone(), removal.clone()).await?;
         versions::decided(&api).await;
-        listeners.extend(serve_clients(&api, client, metrics_only, &config, &stopped));
+        listeners.extend(serve_clients(&api, clients, metrics_only, &config, &stopped));
         tracing::info!("ready to serve client requests");
         Ok(Self {
             api,
@@ -229,7 +229,7 @@ fn background(api: &Api, transport: &Transport, config: &Config) -> Vec<JoinHand
         tokio::spawn(api.clone().follow_membership()),
         tokio::spawn(feed_watchers(api.clone())),
         tokio::spawn(tick_progress(api.clone())),
-        tokio::spawn(measure_lag(api.clone())),
+        tokio::spawn(pulse::measure(api.clone(), config.heartbeat)),
         tokio::spawn(warm_values(api.clone())),
         tokio::spawn(follow_installs(api.clone())),
         tokio::spawn(api.clone().watch_space(storage::keeper(config))),
@@ -274,12 +274,13 @@ fn serve_peers(
 
 fn serve_clients(
     api: &Api,
-    client: Vec<Port>,
+    clients: ClientPorts,
     metrics_only: Vec<Port>,
     config: &Config,
     stopped: &watch::Receiver<bool>,
 ) -> Vec<JoinHandle<()>> {
     let limits = Limits {
+        connections_max: clients.slots,
         max_concurrent_streams: config.concurrent_streams_max,
         keepalive_interval: config.keepalive_interval,
         keepalive_timeout: config.keepalive_timeout,
@@ -288,7 +289,7 @@ fn serve_clients(
     let serve =
         |port, front| tokio::spawn(listen::serve(port, front, limits.clone(), stopped.clone()));
     let mut listeners = Vec::new();
-    for port in client {
+    for port in clients.ports {
         for url in &port.urls {
             if url.is_secure() {
                 tracing::info!(address = %url, "serving client traffic securely");
@@ -324,14 +325,27 @@ fn settings(config: &Config) -> Settings {
 struct Ports {
     security: Security,
     peer: Vec<(Url, Listener)>,
-    client: Vec<Port>,
+    clients: ClientPorts,
     metrics_only: Vec<Port>,
+}
+
+/// Where clients come, and how many at once on each port.
+struct ClientPorts {
+    ports: Vec<Port>,
+    slots: usize,
+}
+
+impl ClientPorts {
+    fn urls(&self) -> Vec<Url> {
+        self.ports.iter().flat_map(|port| port.urls.clone()).collect()
+    }
 }
 
 impl Ports {
     async fn open(config: &Config) -> Result<Self, StartError> {
         let for_security = config.clone();
         let security = tokio::task::spawn_blocking(move || Security::open(&for_security)).await??;
+        announce::peer_listeners(&config.listen_peer_urls);
         let mut peer = Vec::new();
         for url in &config.listen_peer_urls {
             let (listener, url) = Listener::bind(url).await.map_err(StartError::Bind)?;
@@ -339,9 +353,14 @@ impl Ports {
         }
         let guard = security.clients.as_ref();
         let bind = |urls| async move { listen::bind(urls, guard).await.map_err(StartError::Bind) };
-        let client = bind(&config.listen_client_urls).await?;
+        announce::client_listeners(&config.listen_client_urls);
+        let ports = bind(&config.listen_client_urls).await?;
+        // A system that does not tell its limit has none.
+        let limit = process::file_descriptors().map_or(u64::MAX, |found| found.limit);
+        let reserved = listen::RESERVED_DESCRIPTORS;
+        let slots = listen::slots(limit).ok_or(StartError::FewDescriptors { limit, reserved })?;
         let metrics_only = bind(&config.listen_metrics_urls).await?;
-        Ok(Self { security, peer, client, metrics_only })
+        Ok(Self { security, peer, clients: ClientPorts { ports, slots }, metrics_only })
     }
 }
 
@@ -449,16 +468,6 @@ async fn tick_progress(api: Api) {
     loop {
         ticks.tick().await;
         api.state.hub.tick(api.now_ms());
-    }
-}
-
-/// Records how late a timer of the core thread fires: what else would be due is as late.
-async fn measure_lag(api: Api) {
-    loop {
-        let before = api.clock.now_ns();
-        tokio::time::sleep(LAG_TICK).await;
-        let late = api.clock.now_ns().saturating_sub(before + LAG_TICK.as_nanos() as u64);
-        api.metrics.loop_lag.observe(Duration::from_nanos(late).as_secs_f64());
     }
 }
 

@@ -160,6 +160,16 @@ async fn a_log_wins_and_nobody_is_asked() {
     assert!(peers.asked.lock().expect("no panic").is_empty());
 }
 
+/// For whoever sets the state without the flag, which takes no other word.
+#[tokio::test]
+async fn u_26_another_state_than_new_or_existing_is_refused() {
+    let config = config("a", "http://10.0.0.1:1", THREE, "neither");
+    let (peers, dns) = (answering(&["http://10.0.0.2:1"]), FakeDns::default());
+    let error = start(&config, &Disk::Empty, &peers, &dns).await.expect_err("refused");
+    assert_eq!(error.to_string(), "unsupported bootstrap config");
+    assert!(peers.asked.lock().expect("no panic").is_empty());
+}
+
 #[tokio::test]
 async fn a_new_cluster_asks_the_others_whether_it_runs() {
     let config = config("a", "http://10.0.0.1:1", THREE, "new");

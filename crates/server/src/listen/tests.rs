@@ -75,6 +75,7 @@ impl Door {
         let url = port.urls[0].clone();
         let (stop, stopping) = watch::channel(false);
         let limits = Limits {
+            connections_max: 100,
             max_concurrent_streams: 10,
             keepalive_interval: Duration::ZERO,
             keepalive_timeout: Duration::ZERO,

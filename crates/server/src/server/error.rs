@@ -12,9 +12,35 @@ pub enum StartError {
     /// TLS cannot be set up as the flags ask for.
     #[error(transparent)]
     Security(#[from] crate::listen::SecurityError),
+    /// There are too few file descriptors for even one client.
+    #[error(
+        "file descriptor limit of etcd process is too low; please set higher: {limit}, of which {reserved} are kept for the server itself"
+    )]
+    FewDescriptors {
+        /// How many the process may have.
+        limit: u64,
+        /// How many it keeps for itself.
+        reserved: u64,
+    },
     /// The data directory cannot be made or written.
     #[error("cannot access data directory {path:?}: {source}")]
     DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The directory of the log and the database cannot be written, although they are there.
+    #[error("cannot write to member directory: {path:?}: {source}")]
+    MemberDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The directory of the log cannot be written, although the log is there.
+    #[error("cannot write to WAL directory: {path:?}: {source}")]
+    WalDir {
         /// The directory.
         path: PathBuf,
         /// What the system said.

@@ -1,5 +1,6 @@
 //! Opens what lies in the data directory, and makes it on the first start.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use etcdrs_backend::{Backend, OnDamage};
 use etcdrs_lease::min_ttl_seconds;
 use etcdrs_membership::{Cluster, Version};
 use etcdrs_mvcc::watch::HubOptions;
-use etcdrs_platform::{Fs as _, OsFs, process};
+use etcdrs_platform::{Fs as _, Open, OsFs, process};
 use etcdrs_raft_glue as raft;
 use etcdrs_snap::DbDirs;
 use etcdrs_types::MemberId;
@@ -74,7 +75,7 @@ fn find(config: &Config) -> Result<Found, StartError> {
     let wal_dir = config.wal_dir();
     // A start on a full disk is what the reserve is for, too.
     keeper(config).release().map_err(|source| data_dir_error(&data_dir, source))?;
-    prepare(&data_dir)?;
+    prepare(&data_dir, &wal_dir)?;
     for dir in [&snap_dir, wal_dir.parent().unwrap_or(&data_dir)] {
         OsFs.create_dir_all(dir, DIR_MODE).map_err(|source| data_dir_error(dir, source))?;
     }
@@ -151,6 +152,7 @@ fn begin(
     let machine = apply::Machine::open(backend, apply_options(config, &budget))?;
     tracing::info!(
         current_rev = machine.machine.shared().reader.current_revision(),
+        applied_index = machine.machine.applied().0.0,
         "kvstore restored"
     );
     let raft = raft::Config {
@@ -198,17 +200,29 @@ fn apply_options(config: &Config, budget: &Budget) -> apply::Options {
     }
 }
 
-fn data_dir_error(path: &Path, source: std::io::Error) -> StartError {
+fn data_dir_error(path: &Path, source: io::Error) -> StartError {
     StartError::DataDir { path: path.to_path_buf(), source }
 }
 
-/// Makes the data directory and finds out whether it can be written.
-fn prepare(data_dir: &Path) -> Result<(), StartError> {
-    OsFs.create_dir_all(data_dir, DIR_MODE).map_err(|source| data_dir_error(data_dir, source))?;
-    let probe = data_dir.join(".touch");
-    OsFs.write_durable(&probe, b"", 0o600)
-        .and_then(|()| OsFs.remove_file(&probe))
-        .map_err(|source| data_dir_error(data_dir, source))
+/// Makes the data directory and finds out whether it can be written; and, if there is a log, whether
+/// it and the database can be, before anything of them is touched.
+fn prepare(data_dir: &Path, wal_dir: &Path) -> Result<(), StartError> {
+    OsFs.create_dir_all(data_dir, DIR_MODE)
+        .and_then(|()| probe(data_dir))
+        .map_err(|source| data_dir_error(data_dir, source))?;
+    if wal::Wal::exists(&OsFs, wal_dir).map_err(|source| data_dir_error(wal_dir, source))? {
+        let member = data_dir.join("member");
+        probe(&member).map_err(|source| StartError::MemberDir { path: member, source })?;
+        let path = wal_dir.to_path_buf();
+        probe(wal_dir).map_err(|source| StartError::WalDir { path, source })?;
+    }
+    Ok(())
+}
+
+/// Whether files can be made in a directory.
+fn probe(dir: &Path) -> io::Result<()> {
+    let path = dir.join(".touch");
+    OsFs.open(&path, Open::Create(0o600)).and_then(|_| OsFs.remove_file(&path))
 }
 
 /// How `--memory-budget` is shared out.

@@ -1,6 +1,7 @@
 //! Client ports: who is let in, what follows the files, and what the schemes mean.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 
 use etcdrs_client::WatchOptions;
 use etcdrs_server::{Config, Server, Url};
@@ -158,6 +159,13 @@ async fn u04_u06_http_with_files_warns_and_https_without_files_is_refused() {
         assert!(found, "{text}:\n{log}");
     }
     member.serves(&pki.client()).await.unwrap();
+    let peer = setup.peer.trim_start_matches("http://");
+    let mut stream = std::net::TcpStream::connect(peer).unwrap();
+    let request = "GET /raft/probing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 
     let bare = Setup::secure();
     let log = bare.spawn().ended().await;
@@ -182,9 +190,16 @@ async fn u10_a_failed_start_leaves_no_port_bound() {
         listen_metrics_urls: url(format!("http://{}", taken.local_addr().unwrap())),
         ..Config::default()
     };
-    let error = Server::start(config).await.err().expect("a port is taken").to_string();
+    let error = Server::start(config.clone()).await.err().expect("a port is taken").to_string();
     let text = format!("listen tcp {}: bind: address already in use", taken.local_addr().unwrap());
     assert_eq!(error, text);
     std::net::TcpListener::bind(("127.0.0.1", peer)).unwrap();
     assert!(!socket.exists() && !dir.path().join("data").exists());
+
+    // Everything was bound, but the data cannot be where it should.
+    std::fs::write(dir.path().join("data"), "").unwrap();
+    let later = Config { listen_metrics_urls: Vec::new(), ..config };
+    Server::start(later).await.err().expect("no directory");
+    std::net::TcpListener::bind(("127.0.0.1", peer)).unwrap();
+    assert!(!socket.exists());
 }
