@@ -1,11 +1,13 @@
 //! `cargo xtask tidy`: the house rules no compiler checks.
 //!
 //! Crate edges (design.md §3), sizes of files and functions, a `//!` page in every file, names that
-//! the deterministic crates must not use, README and CHANGELOG of every crate. Exceptions to sizes
+//! the deterministic crates must not use, README and CHANGELOG of every crate, a test for every row
+//! of the references that was promised (tests/rows). Exceptions to sizes
 //! stand in xtask/allow/*.txt; a line there that is no longer needed is an error too, so the lists
 //! only shrink.
 
 mod edges;
+mod rows;
 mod scan;
 
 use std::collections::BTreeSet;
@@ -51,6 +53,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let mut problems = edges::check(root)?;
     problems.extend(check_layout(root, &files)?);
     problems.extend(check_sources(root, &files)?);
+    problems.extend(rows::check(root, &files)?);
     for problem in &problems {
         eprintln!("tidy: {problem}");
     }
