@@ -15,6 +15,7 @@ usage: cargo xtask dist [options]
 
   --out DIR      where the archive goes (default target/dist)
   --bins DIR     pack the programs of this folder instead of building them
+  --fast         compress quickly and less, to try it out
 ";
 
 /// Programs, and the names of etcd's under which they are known too.
@@ -26,11 +27,13 @@ const SUMS: &str = "SHA256SUMS";
 /// Runs the task.
 pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
     let (mut out, mut bins) = (root.join("target/dist"), None);
+    let mut gzip = "gzip -n -9";
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value\n{HELP}"));
         match arg.as_str() {
             "--out" => out = value()?.into(),
+            "--fast" => gzip = "gzip -n -1",
             "--bins" => bins = Some(PathBuf::from(value()?)),
             "--help" | "-h" => {
                 print!("{HELP}");
@@ -48,7 +51,7 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
     let folder = out.join(&name);
     collect(root, &bins, &folder)?;
     let archive = format!("{name}.tar.gz");
-    pack(root, &out, &name, &archive)?;
+    pack(root, &out, &name, &archive, gzip)?;
     std::fs::remove_dir_all(&folder)?;
     try_out(&out, &name, &archive)?;
     let sum = shell(Command::new("sha256sum").arg(&archive).current_dir(&out))?;
@@ -113,11 +116,11 @@ fn collect(root: &Path, bins: &Path, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn pack(root: &Path, out: &Path, name: &str, archive: &str) -> anyhow::Result<()> {
+fn pack(root: &Path, out: &Path, name: &str, archive: &str, gzip: &str) -> anyhow::Result<()> {
     let time = shell(Command::new("git").args(["log", "-1", "--format=@%ct"]).current_dir(root))?;
     let mut tar = Command::new("tar");
     tar.args(["--create", "--sort=name", "--owner=0", "--group=0", "--numeric-owner"]);
-    tar.args([format!("--mtime={}", time.trim()), "--use-compress-program=gzip -n -9".into()]);
+    tar.args([format!("--mtime={}", time.trim()), format!("--use-compress-program={gzip}")]);
     tar.args(["--file", archive, name]).current_dir(out);
     shell(&mut tar).map(drop)
 }
