@@ -10,7 +10,7 @@ use etcdrs_tests::server::{Server, Setup, free_port};
 use etcdrs_tests::target::Flavour;
 
 /// Starts a process that has to give up, and returns its log.
-async fn refused(setup: Setup) -> String {
+pub(crate) async fn refused(setup: Setup) -> String {
     let mut server = setup.spawn().unwrap();
     let status = server.wait_exit().await;
     let log = server.log().text();

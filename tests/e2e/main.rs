@@ -5,4 +5,5 @@ mod bad_input;
 mod bad_start;
 mod durability;
 mod history;
+mod start;
 mod stop;
