@@ -9,10 +9,18 @@ mod support;
 
 mod bootstrap;
 mod catch_up;
+mod clocks;
 mod ctl;
 mod failover;
 mod leases;
+mod load;
 mod membership;
+mod metrics;
 mod no_quorum;
 mod peer_port;
+mod refused;
+mod rows_v3;
+mod startup;
 mod through_any;
+mod timeouts;
+mod write_path;
