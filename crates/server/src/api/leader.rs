@@ -83,7 +83,7 @@ impl Api {
                 Err(LeaseError::Timeout) => Err(Elsewhere::Final(status::timeout())),
                 Err(error) => Err(Elsewhere::Final(Status::unknown(error.to_string()))),
             },
-            Wish::TimeToLive(request) => match self.time_to_live_here(&request) {
+            Wish::TimeToLive(request) => match self.time_to_live_here(&request).await {
                 Ok(answer) => Ok(answer.encode_to_vec().into()),
                 Err(_) => Err(Elsewhere::NotHere),
             },

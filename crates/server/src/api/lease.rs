@@ -24,6 +24,8 @@ const EXPIRY_SCAN: Duration = Duration::from_millis(500);
 const EXPIRE_BATCH: usize = 1000;
 /// How often a keep-alive that waits for an entry about its lease looks again.
 const RENEW_POLL: Duration = Duration::from_millis(20);
+/// How long a leader may take to apply what is committed, before it says that it takes too long.
+const APPLY_LIMIT: Duration = Duration::from_secs(1);
 /// Answers that wait for the client to read.
 const QUEUE: usize = 16;
 
@@ -64,7 +66,7 @@ impl Api {
     ) -> Result<Payload, Status> {
         // Everything granted before the call is seen (LE-06).
         self.barrier().await?;
-        let answer = match self.time_to_live_here(request) {
+        let answer = match self.known_time_to_live(request) {
             Ok(answer) => answer,
             Err(_) => {
                 let body = self.ask_leader(Wish::TimeToLive(*request)).await?;
@@ -76,8 +78,26 @@ impl Api {
         Ok(Payload::message(&pb::LeaseTimeToLiveResponse { header, ..answer }))
     }
 
-    /// Time to live of a lease by this member's clocks, if it leads. Without a header.
-    pub(crate) fn time_to_live_here(
+    /// Time to live of a lease by this member's clocks, if it leads, for a member that may have
+    /// applied more than this one. Without a header.
+    pub(crate) async fn time_to_live_here(
+        &self,
+        request: &pb::LeaseTimeToLiveRequest,
+    ) -> Result<pb::LeaseTimeToLiveResponse, LeaseError> {
+        if !self.catches_up().await {
+            return Err(LeaseError::Timeout);
+        }
+        self.known_time_to_live(request)
+    }
+
+    /// Whether everything is applied here in time that was committed when this was called. A leader
+    /// waits for its own disk, and the others do not (LE-06).
+    async fn catches_up(&self) -> bool {
+        let barrier = tokio::time::timeout(APPLY_LIMIT, self.raft.read_barrier());
+        matches!(barrier.await, Ok(Ok(())))
+    }
+
+    fn known_time_to_live(
         &self,
         request: &pb::LeaseTimeToLiveRequest,
     ) -> Result<pb::LeaseTimeToLiveResponse, LeaseError> {
@@ -141,6 +161,7 @@ impl Api {
     /// Renews a lease by this member's clocks, if it leads: its TTL in seconds (LE-04).
     pub(crate) async fn renew_here(&self, id: LeaseId) -> Result<i64, LeaseError> {
         let deadline = self.now_ms() + self.settings.request_timeout.as_millis() as u64;
+        let mut caught_up = false;
         loop {
             // Without its quorum this member may have a successor that has let the lease expire.
             let status = self.raft.status();
@@ -163,6 +184,13 @@ impl Api {
                     }
                 }
                 Err(RenewError::NotFound) if strikes("planted-renewed-ghost", 0) => return Ok(2),
+                // The member that granted it may have applied that earlier than this one.
+                Err(RenewError::NotFound) if !caught_up => {
+                    caught_up = self.catches_up().await;
+                    if caught_up {
+                        continue;
+                    }
+                }
                 Err(RenewError::NotFound) => return Err(LeaseError::NotFound),
                 Err(RenewError::NotPrimary) => return Err(LeaseError::NotPrimary),
                 // Its revocation, or the record of what was left of it, is not applied yet.

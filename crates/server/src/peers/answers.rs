@@ -100,7 +100,7 @@ impl PeerApi for PeerAnswers {
             let request = leasepb::LeaseInternalRequest::decode(request)
                 .map_err(|_| LeaseError::Malformed)?;
             let asked = request.lease_time_to_live_request.ok_or(LeaseError::Malformed)?;
-            let answer = self.0.time_to_live_here(&asked)?;
+            let answer = self.0.time_to_live_here(&asked).await?;
             let answer =
                 leasepb::LeaseInternalResponse { lease_time_to_live_response: Some(answer) };
             Ok(answer.encode_to_vec().into())
