@@ -10,6 +10,7 @@ use etcdrs_membership::{Change, ChangeRequest, Cluster};
 use etcdrs_mvcc::watch::Hub;
 use etcdrs_mvcc::{CompactError, Reader, Store, WriteBatch};
 use etcdrs_platform::failpoint::strikes;
+use etcdrs_platform::fp;
 use etcdrs_proto::etcdserverpb as pb;
 use etcdrs_types::{LeaseId, LogIndex, MemberId, Term};
 use parking_lot::{Mutex, RwLock};
@@ -208,7 +209,9 @@ impl Machine {
         let rows = batch.backend_batch();
         rows.put(Bucket::Meta, META_INDEX, &last.index.0.to_be_bytes());
         rows.put(Bucket::Meta, META_TERM, &last.term.0.to_be_bytes());
+        fp!("apply-before-commit");
         let committed = batch.commit()?;
+        fp!("apply-after-commit");
         self.shared.hub.publish(&committed.blocks);
         if let Some(revision) = compacted {
             self.shared.hub.compacted(revision);
@@ -265,6 +268,7 @@ impl Step<'_, '_> {
         match &self.entry.payload {
             Payload::Blank => Ok(Ok(Answer::Empty)),
             Payload::Membership { record, change, only } => {
+                fp!("apply-before-conf-change");
                 self.batch.backend_batch().put(Bucket::Meta, META_MEMBERSHIP, record);
                 if let Some(only) = only {
                     let rows = self.batch.backend_batch();
@@ -429,6 +433,7 @@ impl Step<'_, '_> {
         }
         match self.batch.compact(revision) {
             Ok(()) => {
+                fp!("apply-before-compact");
                 *compacted = Some(revision);
                 Ok(Answer::Empty)
             }

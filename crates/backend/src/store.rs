@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use etcdrs_platform::fp;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, ErrorKind, FlushOptions, ReadOptions, ReadTier,
@@ -158,7 +159,10 @@ impl Backend {
         }
         let theirs = WriteBatch::from_data(batch.serialized());
         batch.clear();
-        self.inner.db.write_opt(theirs, &write_options()).map_err(Error::new("write"))
+        fp!("backend-before-write");
+        self.inner.db.write_opt(theirs, &write_options()).map_err(Error::new("write"))?;
+        fp!("backend-after-write");
+        Ok(())
     }
 
     /// The row `key` of `bucket`.
@@ -244,7 +248,10 @@ impl Backend {
         let mut options = FlushOptions::default();
         options.set_wait(true);
         let families = self.inner.families();
-        self.inner.db.flush_cfs_opt(&families, &options).map_err(Error::new("flush"))
+        fp!("backend-before-flush");
+        self.inner.db.flush_cfs_opt(&families, &options).map_err(Error::new("flush"))?;
+        fp!("backend-after-flush");
+        Ok(())
     }
 
     /// Flushes, and makes a copy of the database in `dir`, which must not exist; the files are
@@ -253,15 +260,30 @@ impl Backend {
     /// # Errors
     /// If the copy fails.
     pub fn checkpoint(&self, dir: &Path) -> Result<(), Error> {
+        fp!("backend-before-checkpoint");
         Checkpoint::new(&self.inner.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(dir))
+            .map_err(Error::new("checkpoint"))?;
+        fp!("backend-after-checkpoint");
+        Ok(())
+    }
+
+    /// Like [`Self::checkpoint`] without the flush: what would be found after a crash now.
+    ///
+    /// # Errors
+    /// If the copy fails.
+    pub fn checkpoint_unflushed(&self, dir: &Path) -> Result<(), Error> {
+        Checkpoint::new(&self.inner.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint_with_log_size(dir, u64::MAX))
             .map_err(Error::new("checkpoint"))
     }
 
     /// Rewrites the table files of all buckets without what is dead. Blocks nobody, takes long.
     pub fn compact(&self) {
+        fp!("backend-before-defrag");
         for bucket in Bucket::ALL {
             self.compact_range(bucket, None, None);
+            fp!("backend-defrag-bucket");
         }
     }
 

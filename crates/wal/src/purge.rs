@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use etcdrs_platform::{File, Fs, Open};
+use etcdrs_platform::{File, Fs, Open, fp};
 
 use crate::error::OpenError;
 use crate::segment;
@@ -19,10 +19,13 @@ pub fn purge<F: Fs>(fs: &F, dir: &Path, max_files: usize) -> Result<Vec<PathBuf>
     }
     for name in &names[..names.len().saturating_sub(max_files)] {
         let path = name.path(dir);
-        let remove = || {
+        let remove = || -> io::Result<()> {
             // The lock is what says that the writer still needs the segment.
             fs.open(&path, Open::Write)?.try_lock()?;
-            fs.remove_file(&path)
+            fp!("wal-before-purge");
+            fs.remove_file(&path)?;
+            fp!("wal-after-purge");
+            Ok(())
         };
         match remove() {
             Ok(()) => {

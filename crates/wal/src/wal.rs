@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use etcdrs_platform::failpoint::strikes;
 use etcdrs_platform::{File, Fs, fp};
 use etcdrs_types::{LogIndex, Term};
 
@@ -154,7 +155,8 @@ impl<F: Fs> Wal<F> {
     pub fn sync(&mut self) -> Result<LogIndex, WriteError> {
         self.check_alive()?;
         self.flush_and_sync()?;
-        if self.offset >= self.options.segment_bytes {
+        let cut_early = strikes("wal-cut-early", self.tail.last.0);
+        if self.offset >= self.options.segment_bytes || cut_early {
             self.cut().map_err(|err| self.fail("cut segment", err))?;
         }
         // The commit that waited for this sync goes with the next write.
@@ -187,6 +189,7 @@ impl<F: Fs> Wal<F> {
         fp!("wal-before-write", |_| Err(io::Error::other("failpoint")));
         let buffer = &mut self.encoder.buffer;
         tail_file(&self.segments).write_at(buffer, self.offset)?;
+        fp!("wal-after-write");
         let n_written = buffer.len() as u64;
         self.offset += n_written;
         buffer.clear();

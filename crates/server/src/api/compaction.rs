@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcdrs_mvcc::{Progress, Reader};
+use etcdrs_platform::fp;
 use tokio::sync::{Notify, watch};
 
 use crate::metrics::Metrics;
@@ -67,7 +68,9 @@ async fn work(reader: Reader, pace: Pace, metrics: Metrics, compactor: Compactor
                 // A slice is short, but its locks and writes do not belong on an async worker.
                 let removed_before = job.removed();
                 let slice = tokio::task::spawn_blocking(move || {
+                    fp!("compact-before-batch");
                     let result = job.step(pace.batch);
+                    fp!("compact-after-batch");
                     (job, result)
                 });
                 let Ok((back, result)) = slice.await else { return };
@@ -84,6 +87,7 @@ async fn work(reader: Reader, pace: Pace, metrics: Metrics, compactor: Compactor
                 }
                 tokio::time::sleep(pace.pause).await;
             }
+            fp!("compact-after-finish");
             metrics.compactions.inc();
             tracing::info!(compact_revision = revision, "finished scheduled compaction");
         }
