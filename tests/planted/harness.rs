@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use etcdrs_tests::robustness::check::Rule;
+use etcdrs_tests::robustness::failpoints;
 use etcdrs_tests::robustness::faults::Kind;
 use etcdrs_tests::robustness::net::Layer;
 use etcdrs_tests::robustness::run::{Report, RunOptions, run};
 use etcdrs_tests::robustness::traffic::Traffic;
-use etcdrs_tests::target::{Flavour, Target, repository};
+use etcdrs_tests::target::{Flavour, Target};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -67,6 +67,9 @@ impl Planted {
             traffic: Traffic { clients: self.clients, ..Traffic::default() },
             layer: Layer::Proxy,
             target: Target { binary, flavour: Flavour::Current },
+            // The script says which there are.
+            failpoints: false,
+            peer_tls: false,
             folder: record.map(Path::to_path_buf),
         };
         run(&options).await.unwrap_or_else(|error| panic!("seed {seed}: {error:#}"))
@@ -145,19 +148,5 @@ fn told(report: &Report) -> String {
 /// Builds the server with failpoints unless it is fresh.
 fn server() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let exe = std::env::current_exe().unwrap();
-        let profile = exe.ancestors().find(|dir| dir.join("deps").is_dir()).unwrap();
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "-p", "etcdrs-tests", "--features", "planted"]);
-        build.args(["--bin", "etcd-rs-planted", "--target-dir"]).arg(profile.parent().unwrap());
-        if profile.file_name().is_some_and(|name| name == "release") {
-            build.arg("--release");
-        }
-        let output = build.current_dir(repository()).output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "cannot build the server:\n{told}");
-        profile.join("etcd-rs-planted")
-    })
+    BUILT.get_or_init(|| failpoints::build(false).unwrap())
 }

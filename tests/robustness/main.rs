@@ -2,26 +2,47 @@
 //! requests and the faults; where they meet is the machine's doing. Long runs, other seeds and
 //! other faults: `cargo xtask robustness --minutes 30 --seed 7`.
 
+mod slow_disk;
+
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use etcdrs_tests::robustness::faults::ALL;
+use etcdrs_tests::robustness::failpoints;
+use etcdrs_tests::robustness::faults::{ALL, Kind};
 use etcdrs_tests::robustness::net::Layer;
 use etcdrs_tests::robustness::net::namespaces::Namespaces;
 use etcdrs_tests::robustness::run::{RunOptions, run};
 use etcdrs_tests::robustness::traffic::Traffic;
-use etcdrs_tests::target;
+use etcdrs_tests::target::{self, Flavour, TARGET_VARIABLE, Target};
 
-async fn clean(members: usize, seed: u64, seconds: u64, layer: Layer) {
-    let options = RunOptions {
-        members,
+/// Ours with failpoints, unless another server is to be tested.
+fn server() -> Target {
+    static SERVER: OnceLock<Target> = OnceLock::new();
+    let built = SERVER.get_or_init(|| match std::env::var_os(TARGET_VARIABLE) {
+        Some(_) => target::under_test(),
+        None => Target { binary: failpoints::build(false).unwrap(), flavour: Flavour::Current },
+    });
+    built.clone()
+}
+
+/// Three members for some seconds; a test says what it has other than that.
+fn options(seed: u64, seconds: u64) -> RunOptions {
+    let target = server();
+    RunOptions {
+        members: 3,
         seed,
         duration: Duration::from_secs(seconds),
         faults: ALL.to_vec(),
         traffic: Traffic::default(),
-        layer,
-        target: target::under_test(),
+        layer: Layer::Proxy,
+        failpoints: failpoints::has_failpoints(&target.binary),
+        peer_tls: false,
+        target,
         folder: None,
-    };
+    }
+}
+
+async fn clean(options: RunOptions) {
     let report = run(&options).await.unwrap_or_else(|error| panic!("{error:#}"));
     println!("layers: {}", report.layers.join(", "));
     println!("faults: {:?}\n{}", report.faults, report.verdict.counts);
@@ -38,12 +59,19 @@ async fn clean(members: usize, seed: u64, seconds: u64, layer: Layer) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_member() {
-    clean(1, 1, 8, Layer::Proxy).await;
+    clean(RunOptions { members: 1, ..options(1, 8) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_members() {
-    clean(3, 2, 15, Layer::Proxy).await;
+    clean(options(2, 15)).await;
+}
+
+/// Steps, disks and members that come and go, by encrypted links.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_members_and_their_disks() {
+    let faults = vec![Kind::Step, Kind::FailDisk, Kind::SlowDisk, Kind::Membership];
+    clean(RunOptions { faults, peer_tls: true, ..options(4, 12) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,5 +84,5 @@ async fn three_members_in_namespaces() {
             return;
         }
     }
-    clean(3, 3, 10, Layer::Namespaces).await;
+    clean(RunOptions { layer: Layer::Namespaces, ..options(3, 10) }).await;
 }

@@ -22,12 +22,14 @@ pub mod requests;
 pub mod store;
 
 pub mod cluster;
+pub mod failpoints;
 pub mod faults;
 pub mod member;
 pub mod net;
 pub mod report;
 pub mod run;
 mod settle;
+mod steps;
 pub mod traffic;
 pub mod watchers;
 pub mod wire;

@@ -1,17 +1,19 @@
 //! Runs a cluster under load and faults for as long as wanted, and checks what it promised.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use etcdrs_tests::robustness::check::check;
+use etcdrs_tests::robustness::failpoints;
 use etcdrs_tests::robustness::faults::{self, Kind};
 use etcdrs_tests::robustness::net::Layer;
 use etcdrs_tests::robustness::report;
-use etcdrs_tests::robustness::run::{RunOptions, run, target_at};
+use etcdrs_tests::robustness::run::{Report, RunOptions, not_passed, run, target_at};
 use etcdrs_tests::robustness::traffic::Traffic;
-use etcdrs_tests::target;
+use etcdrs_tests::target::{self, Flavour, Target};
 
 const HELP: &str = "\
 usage: cargo xtask robustness [options]
@@ -22,11 +24,15 @@ usage: cargo xtask robustness [options]
   --seed S         the first seed (default 1)
   --members N      members of the cluster (default 3)
   --faults a,b     which may happen (default all that apply), or none for load alone: kill, restart,
-                   pause, partition, oneway, delay, slow, damage, reset, clients, transfer
+                   pause, partition, ring, oneway, delay, reorder, slow, damage, reset, clients,
+                   transfer, membership; with failpoints slowdisk, faildisk, step
   --layer L        proxy (default): one of ours on each directed path; namespaces: cuts drop real
                    packets (needs root and ip)
+  --tls yes        members talk to each other by TLS (--peer-auto-tls)
   --clients N, --rate N, --watchers N   the load; rate is calls a second of one client
-  --binary PATH    the server (default: ours, built when needed); a real etcd will do
+  --binary PATH    the server (default: ours, built when needed, with failpoints if a fault needs
+                   them); a real etcd will do
+  --release yes    builds ours optimised
   --folder DIR     where the record of a bad round goes (default: a temporary folder)
   --check DIR      judges a record again instead of running
 ";
@@ -45,6 +51,7 @@ fn options() -> Result<Options> {
     let mut traffic = Traffic::default();
     let mut layer = Layer::Proxy;
     let (mut binary, mut folder, mut check) = (None, None, None);
+    let (mut peer_tls, mut release) = (false, false);
     while let Some(flag) = args.next() {
         if flag == "--help" || flag == "-h" {
             print!("{HELP}");
@@ -69,6 +76,8 @@ fn options() -> Result<Options> {
                     other => bail!("unknown layer {other}; there are proxy, namespaces"),
                 }
             }
+            "--tls" => peer_tls = yes(&value)?,
+            "--release" => release = yes(&value)?,
             "--binary" => binary = Some(PathBuf::from(value)),
             "--folder" => folder = Some(PathBuf::from(value)),
             "--check" => check = Some(PathBuf::from(value)),
@@ -78,11 +87,53 @@ fn options() -> Result<Options> {
     let target = match binary {
         Some(path) => target_at(path)?,
         None if check.is_some() => target::etcd(),
+        None if release || kinds.iter().any(|kind| kind.needs_failpoints()) => {
+            Target { binary: failpoints::build(release)?, flavour: Flavour::Current }
+        }
         None => target::under_test(),
     };
-    let duration = Duration::from_secs(seconds.min(round_seconds));
-    let run = RunOptions { members, seed, duration, faults: kinds, traffic, layer, target, folder };
+    let run = RunOptions {
+        members,
+        seed,
+        duration: Duration::from_secs(seconds.min(round_seconds)),
+        faults: kinds,
+        traffic,
+        layer,
+        failpoints: check.is_none() && failpoints::has_failpoints(&target.binary),
+        peer_tls,
+        target,
+        folder,
+    };
     Ok(Options { seconds, round_seconds, run, check })
+}
+
+fn yes(value: &str) -> Result<bool> {
+    match value {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        other => bail!("yes or no, not {other}"),
+    }
+}
+
+/// Tells of a round; whether it was good.
+fn tell(report: &Report) -> bool {
+    let faults: Vec<String> = report.faults.iter().map(|(k, n)| format!("{k} {n}")).collect();
+    println!("  layers: {}\n  faults: {}", report.layers.join(", "), faults.join(", "));
+    if !report.left_out.is_empty() {
+        let left_out: Vec<String> = report.left_out.iter().map(ToString::to_string).collect();
+        println!("  not possible here: {}", left_out.join(", "));
+    }
+    println!("  {}", report.verdict.counts);
+    let enough = report.verdict.counts.is_enough();
+    if !report.is_clean() {
+        println!("{}\n  again: {}", report.explanation, report.replay);
+    } else if !enough {
+        println!("  TOO LITTLE to judge by: most calls did not get through");
+    }
+    if let Some(folder) = &report.folder {
+        println!("  record: {}", folder.display());
+    }
+    report.is_clean() && enough
 }
 
 #[tokio::main]
@@ -95,33 +146,28 @@ async fn main() -> Result<ExitCode> {
         return Ok(ExitCode::from(u8::from(!verdict.is_clean())));
     }
     let rounds = options.seconds.div_ceil(options.round_seconds.max(1)).max(1);
-    let mut bad = 0;
+    let (mut bad, mut done, mut passed) = (0, BTreeMap::new(), BTreeSet::new());
     for round in 0..rounds {
         println!("round {} of {rounds}, seed {}", round + 1, options.run.seed);
-        let report = match run(&options.run).await {
-            Ok(report) => report,
+        match run(&options.run).await {
+            Ok(report) => {
+                bad += u32::from(!tell(&report));
+                passed.extend(report.passed);
+                for (kind, count) in report.faults {
+                    *done.entry(kind).or_insert(0) += count;
+                }
+            }
             Err(error) => {
                 bad += 1;
                 println!("  NOT RUN: {error:#}");
-                options.run.seed += 1;
-                continue;
             }
-        };
-        let faults: Vec<String> = report.faults.iter().map(|(k, n)| format!("{k} {n}")).collect();
-        println!("  layers: {}\n  faults: {}", report.layers.join(", "), faults.join(", "));
-        println!("  {}", report.verdict.counts);
-        if !report.is_clean() {
-            bad += 1;
-            println!("{}\n  again: {}", report.explanation, report.replay);
-        }
-        if report.is_clean() && !report.verdict.counts.is_enough() {
-            bad += 1;
-            println!("  TOO LITTLE to judge by: most calls did not get through");
-        }
-        if let Some(folder) = &report.folder {
-            println!("  record: {}", folder.display());
         }
         options.run.seed += 1;
+    }
+    let done: Vec<String> = done.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    println!("faults in all: {}", done.join(", "));
+    if options.run.failpoints {
+        println!("steps passed: {}; not: {}", passed.len(), not_passed(&passed).join(", "));
     }
     println!("{rounds} rounds, {bad} with violations, or nothing to judge by");
     Ok(ExitCode::from(u8::from(bad > 0)))

@@ -1,5 +1,6 @@
 //! The members of a run and the network around them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +9,26 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::failpoints::Control;
+use super::faults::Means;
+use super::history::Replacement;
 use super::member::{Member, Plan, Public};
 use super::net::namespaces::Namespaces;
 use super::net::{Layer, Network};
+use super::steps;
 use crate::client::Clients;
 use crate::server::free_port;
 use crate::target::{Flavour, Target};
 
 /// How often idle watchers that ask for it are told of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(300);
+/// Entries between two snapshots.
+const SNAPSHOT_COUNT: u64 = 300;
+/// Entries that are kept behind a snapshot.
+const CATCHUP_ENTRIES: u64 = 100;
+/// Who lacks more entries than this gets the database: the log is shortened in steps of what it
+/// keeps.
+pub(super) const LAG: u64 = SNAPSHOT_COUNT + 2 * CATCHUP_ENTRIES + 50;
 
 /// All members, each behind proxies for its peers and its clients.
 pub struct Cluster {
@@ -28,6 +40,12 @@ pub struct Cluster {
     pub publics: Vec<Arc<Public>>,
     /// Where clients connect.
     pub endpoints: Vec<String>,
+    /// Members that were removed for good, and replaced.
+    pub replacements: Vec<Replacement>,
+    /// Failpoints that some member came by.
+    pub passed: BTreeSet<String>,
+    /// Where each member's peers reach it.
+    pub(super) peer_urls: Vec<String>,
     _serving: Vec<JoinSet<()>>,
     _folder: TempDir,
 }
@@ -38,14 +56,17 @@ struct Place {
     own: (String, String),
     /// What others know: the proxies, if there are any.
     known: (String, String),
+    /// Its failpoints.
+    control: String,
 }
 
 impl Cluster {
-    /// Starts `count` members of a fresh cluster and waits until all are healthy.
-    pub async fn start(target: &Target, count: usize, seed: u64, layer: Layer) -> Result<Self> {
+    /// Starts the members of a fresh cluster and waits until all are healthy.
+    pub async fn start(target: &Target, means: Means, seed: u64) -> Result<Self> {
+        let count = means.members;
         let folder = tempfile::Builder::new().prefix("etcdrs-robustness-").tempdir()?;
         let publics: Vec<Arc<Public>> = (0..count).map(|_| Arc::default()).collect();
-        let namespaces = match layer {
+        let namespaces = match means.layer {
             Layer::Proxy => None,
             Layer::Namespaces => Some(Namespaces::create(count)?),
         };
@@ -54,8 +75,8 @@ impl Cluster {
         let mut places = Vec::new();
         for member in 0..count {
             places.push(match network.namespaces() {
-                Some(namespaces) => in_namespace(&namespaces.address(member)),
-                None => behind_proxies(&network, member, &mut serving).await?,
+                Some(namespaces) => in_namespace(&namespaces.address(member), means),
+                None => behind_proxies(&network, member, means, &mut serving).await?,
             });
         }
         let members = (0..count)
@@ -65,15 +86,27 @@ impl Cluster {
                     target: target.clone(),
                     data_dir: folder.path().join(format!("member-{index}")),
                     client_url: places[index].own.0.clone(),
-                    args: flags(target.flavour, folder.path(), index, &places),
+                    args: flags(means, folder.path(), index, &places),
                     prefix: network.namespaces().map_or(Vec::new(), |n| n.prefix(index)),
+                    failpoints: means.failpoints.then(|| {
+                        let address = places[index].control.clone();
+                        (Control { address }, steps::ALWAYS)
+                    }),
                 };
                 Member::new(plan, publics[index].clone())
             })
             .collect();
-        let endpoints = places.iter().map(|place| place.known.0.clone()).collect();
-        let mut cluster =
-            Self { members, network, publics, endpoints, _serving: serving, _folder: folder };
+        let mut cluster = Self {
+            members,
+            network,
+            publics,
+            endpoints: places.iter().map(|place| place.known.0.clone()).collect(),
+            replacements: Vec::new(),
+            passed: BTreeSet::new(),
+            peer_urls: places.into_iter().map(|place| place.known.1).collect(),
+            _serving: serving,
+            _folder: folder,
+        };
         cluster.start_missing()?;
         cluster.wait_healthy().await?;
         Ok(cluster)
@@ -90,6 +123,9 @@ impl Cluster {
         for member in &mut self.members {
             if member.is_paused() {
                 member.resume()?;
+            }
+            if member.runs() {
+                member.disarm_all().await.context("disarm failpoints")?;
             }
         }
         self.start_missing()?;
@@ -118,6 +154,11 @@ impl Cluster {
         None
     }
 
+    /// Arms a failpoint of a member; [`Self::heal`] disarms it.
+    pub async fn arm(&mut self, member: usize, name: &'static str, action: &str) -> Result<()> {
+        self.members[member].arm(name, action).await
+    }
+
     /// Status of one member, not through the proxy.
     pub async fn status(&self, member: usize) -> Result<crate::pb::StatusResponse> {
         let asked = async {
@@ -144,6 +185,13 @@ impl Cluster {
         Ok(Clients::try_connect(self.members[member].client_url()).await?)
     }
 
+    /// Takes note of the failpoints that members have come by.
+    pub(super) async fn note_passed(&mut self) {
+        for member in &self.members {
+            self.passed.extend(member.passed().await);
+        }
+    }
+
     /// What ended by itself or panicked.
     pub fn casualties(&mut self) -> Vec<String> {
         let ended = self.members.iter_mut().filter_map(Member::died).collect::<Vec<_>>();
@@ -151,35 +199,37 @@ impl Cluster {
     }
 }
 
-fn in_namespace(address: &str) -> Place {
-    let urls = (format!("http://{address}:2379"), format!("http://{address}:2380"));
-    Place { own: urls.clone(), known: urls }
+fn peer_scheme(means: Means) -> &'static str {
+    if means.peer_tls { "https" } else { "http" }
+}
+
+fn in_namespace(address: &str, means: Means) -> Place {
+    let peers = format!("{}://{address}:2380", peer_scheme(means));
+    let urls = (format!("http://{address}:2379"), peers);
+    Place { own: urls.clone(), known: urls, control: format!("{address}:2381") }
 }
 
 async fn behind_proxies(
     network: &Network,
     member: usize,
+    means: Means,
     serving: &mut Vec<JoinSet<()>>,
 ) -> Result<Place> {
-    let url = |port: u16| format!("http://127.0.0.1:{port}");
     let mut urls = Vec::new();
-    for _ in ["clients", "peers"] {
+    for scheme in ["http", peer_scheme(means)] {
+        let url = |port: u16| format!("{scheme}://127.0.0.1:{port}");
         let own = free_port();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         urls.push((url(own), url(listener.local_addr()?.port())));
         serving.push(network.serve(listener, member, own));
     }
     let (clients, peers) = (urls.swap_remove(0), urls.swap_remove(0));
-    Ok(Place { own: (clients.0, peers.0), known: (clients.1, peers.1) })
+    let control = format!("127.0.0.1:{}", free_port());
+    Ok(Place { own: (clients.0, peers.0), known: (clients.1, peers.1), control })
 }
 
 /// The flags of one member.
-fn flags(
-    flavour: Flavour,
-    folder: &std::path::Path,
-    index: usize,
-    places: &[Place],
-) -> Vec<String> {
+fn flags(means: Means, folder: &std::path::Path, index: usize, places: &[Place]) -> Vec<String> {
     let (own, known) = (&places[index].own, &places[index].known);
     let all: Vec<String> =
         places.iter().enumerate().map(|(at, place)| format!("m{at}={}", place.known.1)).collect();
@@ -193,12 +243,14 @@ fn flags(
         format!("--initial-cluster={}", all.join(",")),
         "--initial-cluster-token=robustness".to_owned(),
         // Often enough that kills and cuts fall into snapshots and purges.
-        "--snapshot-count=300".to_owned(),
+        format!("--snapshot-count={SNAPSHOT_COUNT}"),
+        "--max-wals=2".to_owned(),
     ];
+    flags.extend(means.peer_tls.then(|| "--peer-auto-tls=true".to_owned()));
     let interval = format!("{}ms", PROGRESS_INTERVAL.as_millis());
-    match flavour {
+    match means.flavour {
         Flavour::Current => flags.extend([
-            "--snapshot-catchup-entries=100".to_owned(),
+            format!("--snapshot-catchup-entries={CATCHUP_ENTRIES}"),
             format!("--watch-progress-notify-interval={interval}"),
             "--compaction-batch-limit=20".to_owned(),
         ]),

@@ -1,12 +1,17 @@
 //! What goes wrong in a run: drawn from a seed, done to the cluster, and healed again.
 
+mod commit;
+mod disk;
+mod membership;
+mod step;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::cluster::Cluster;
+pub use self::commit::commit;
 use super::net::Layer;
 use crate::random::Random;
 use crate::target::Flavour;
@@ -22,10 +27,14 @@ pub enum Kind {
     Pause,
     /// One member, or several, without a path to the others.
     Partition,
+    /// Each member sees its two neighbours only; of three, two lose each other.
+    Ring,
     /// A path is cut in one direction.
     OneWay,
     /// Paths are late, and not evenly.
     Delay,
+    /// Every other connection is late by much: what was sent later on another one comes earlier.
+    Reorder,
     /// Paths are slow.
     Slow,
     /// Bytes between members are changed.
@@ -36,34 +45,75 @@ pub enum Kind {
     Clients,
     /// The lead is moved on request.
     Transfer,
+    /// A member is removed for good, and another one with an empty disk takes its place.
+    Membership,
+    /// The syncs of a member's log take up to 0.8 s.
+    SlowDisk,
+    /// A write or sync of a member fails: it has to end by itself.
+    FailDisk,
+    /// A member ends at a named step, or sleeps there.
+    Step,
 }
 
 /// All of them.
-pub const ALL: [Kind; 11] = [
+pub const ALL: [Kind; 17] = [
     Kind::Kill,
     Kind::Restart,
     Kind::Pause,
     Kind::Partition,
+    Kind::Ring,
     Kind::OneWay,
     Kind::Delay,
+    Kind::Reorder,
     Kind::Slow,
     Kind::Damage,
     Kind::Reset,
     Kind::Clients,
     Kind::Transfer,
+    Kind::Membership,
+    Kind::SlowDisk,
+    Kind::FailDisk,
+    Kind::Step,
 ];
 
+/// What a run has, on which depends what can go wrong in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Means {
+    /// How many members.
+    pub members: usize,
+    /// What the servers behave like.
+    pub flavour: Flavour,
+    /// What carries the faults of the network.
+    pub layer: Layer,
+    /// Whether the servers have failpoints.
+    pub failpoints: bool,
+    /// Whether members talk to each other by TLS.
+    pub peer_tls: bool,
+}
+
 impl Kind {
-    /// False for what a cluster of this size or flavour has no promise for, or what the layer
-    /// cannot do.
-    pub fn applies(self, members: usize, flavour: Flavour, layer: Layer) -> bool {
+    /// False for what a cluster of this size or flavour has no promise for, or what the layer or
+    /// the binary cannot do.
+    pub fn applies(self, means: Means) -> bool {
+        let proxied = means.layer == Layer::Proxy;
+        let several = means.members > 1;
         match self {
             Self::Kill | Self::Restart | Self::Pause | Self::Clients => true,
-            Self::Partition | Self::OneWay | Self::Transfer => members > 1,
-            Self::Delay | Self::Slow | Self::Reset => members > 1 && layer == Layer::Proxy,
+            Self::Partition | Self::OneWay | Self::Transfer => several,
+            // With fewer members the cluster would stand still until a removed one is replaced.
+            Self::Ring | Self::Membership => means.members > 2,
+            Self::Delay | Self::Reorder | Self::Slow | Self::Reset => several && proxied,
             // etcd's streams have no checksum: without TLS a changed byte may be a changed entry.
-            Self::Damage => members > 1 && layer == Layer::Proxy && flavour == Flavour::Current,
+            Self::Damage => {
+                several && proxied && (means.flavour == Flavour::Current || means.peer_tls)
+            }
+            Self::SlowDisk | Self::FailDisk | Self::Step => means.failpoints,
         }
+    }
+
+    /// Whether the binary needs failpoints for it.
+    pub fn needs_failpoints(self) -> bool {
+        matches!(self, Self::SlowDisk | Self::FailDisk | Self::Step)
     }
 }
 
@@ -86,14 +136,24 @@ impl FromStr for Kind {
     }
 }
 
+/// Whom a fault is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aim {
+    /// Whoever leads then.
+    Leader,
+    /// Anybody who does not.
+    Follower,
+    /// The member that was drawn.
+    Member,
+}
+
 /// A fault with its place and time. The same seed draws the same ones; who leads at that moment is
 /// the cluster's doing.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     kind: Kind,
-    /// Aim at the leader, whoever that is.
-    at_leader: bool,
-    /// Otherwise at this member.
+    aim: Aim,
+    /// The member that was drawn; once the aim is known, the one that is hit.
     member: usize,
     /// And with this one where it takes two.
     other: usize,
@@ -103,13 +163,19 @@ pub struct Fault {
     length: Duration,
     /// What the kind makes of it.
     variant: u64,
+    /// Which step, for the kinds that are about one.
+    step: u64,
     /// The next one comes before this one is healed.
     stays: bool,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whom = if self.at_leader { "leader".into() } else { format!("member {}", self.member) };
+        let whom = match self.aim {
+            Aim::Leader => "leader".into(),
+            Aim::Follower => "follower".into(),
+            Aim::Member => format!("member {}", self.member),
+        };
         let (kind, other, length) = (self.kind, self.other, self.length.as_millis());
         let stays = if self.stays { ", not healed before the next" } else { "" };
         let variant = self.variant;
@@ -127,6 +193,8 @@ impl Fault {
 /// The faults of a seed.
 pub struct Faults {
     random: Random,
+    /// What came later, so that a seed goes on meaning what it meant.
+    details: Random,
     kinds: Vec<Kind>,
     members: usize,
 }
@@ -134,12 +202,13 @@ pub struct Faults {
 impl Faults {
     /// Draws among `kinds`.
     pub fn new(seed: u64, kinds: &[Kind], members: usize) -> Self {
-        Self { random: Random::new(seed ^ 0xfa17), kinds: kinds.to_vec(), members }
+        let (random, details) = (Random::new(seed ^ 0xfa17), Random::new(seed ^ 0xde7a11));
+        Self { random, details, kinds: kinds.to_vec(), members }
     }
 
     /// The next one; none if there are no kinds.
     pub fn draw(&mut self) -> Option<Fault> {
-        let random = &mut self.random;
+        let (random, details) = (&mut self.random, &mut self.details);
         if self.kinds.is_empty() {
             return None;
         }
@@ -148,7 +217,11 @@ impl Faults {
         let step = 1 + random.below(members.max(2) - 1) as usize;
         Some(Fault {
             kind: random.pick(&self.kinds),
-            at_leader: random.one_in(2),
+            aim: match (random.one_in(2), details.one_in(2)) {
+                (true, _) => Aim::Leader,
+                (false, true) => Aim::Follower,
+                (false, false) => Aim::Member,
+            },
             member,
             other: (member + step) % self.members,
             calm: Duration::from_millis(100 + random.below(900)),
@@ -158,137 +231,63 @@ impl Faults {
                 _ => 200 + random.below(1500),
             }),
             variant: random.below(8),
+            step: details.word() >> 1,
             stays: random.one_in(4),
         })
     }
 }
 
-/// Waits its calm, does the fault, holds it and heals.
-pub async fn commit(cluster: &mut Cluster, mut fault: Fault) -> Result<String> {
-    tokio::time::sleep(fault.calm).await;
-    if fault.at_leader
-        && let Some(leader) = cluster.leader().await
-    {
-        if leader == fault.other {
-            fault.other = fault.member;
-        }
-        fault.member = leader;
-    }
-    let mut done = format!("{fault}, member {}", fault.member);
-    match fault.kind {
-        Kind::Kill => kill(cluster, fault).await?,
-        Kind::Restart => {
-            if !cluster.members[fault.member].terminate().await? {
-                done += ", killed because it did not end";
-            }
-            cluster.start_missing()?;
-        }
-        Kind::Pause => pause(cluster, fault).await?,
-        Kind::Transfer => {
-            // Refused while an election runs, which is as good.
-            let _ = cluster.move_leader(fault.other).await;
-        }
-        Kind::Reset => {
-            cluster.network.reset(fault.member, fault.other);
-        }
-        Kind::Clients => clients(cluster, fault).await,
-        Kind::Partition | Kind::OneWay | Kind::Delay | Kind::Slow | Kind::Damage => {
-            paths(cluster, fault);
-            hold(fault).await;
-        }
-    }
-    if !fault.stays {
-        cluster.heal().await?;
-    }
-    Ok(done)
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
 
-async fn hold(fault: Fault) {
-    tokio::time::sleep(fault.length).await;
-}
+    use super::*;
 
-async fn kill(cluster: &mut Cluster, fault: Fault) -> Result<()> {
-    if fault.variant == 0 {
-        cluster.members.iter_mut().for_each(super::member::Member::kill);
-    } else {
-        cluster.members[fault.member].kill();
-    }
-    if fault.variant.is_multiple_of(2) {
-        hold(fault).await;
-    }
-    cluster.start_missing()?;
-    if fault.variant >= 6 {
-        // Again, in the middle of its start.
-        tokio::time::sleep(fault.length / 20).await;
-        cluster.members[fault.member].kill();
-        cluster.start_missing()?;
-    }
-    Ok(())
-}
+    const MEANS: Means = Means {
+        members: 3,
+        flavour: Flavour::Current,
+        layer: Layer::Proxy,
+        failpoints: true,
+        peer_tls: false,
+    };
 
-async fn pause(cluster: &mut Cluster, fault: Fault) -> Result<()> {
-    for (at, member) in cluster.members.iter_mut().enumerate() {
-        if at == fault.member || fault.variant == 0 {
-            member.pause()?;
+    #[test]
+    fn a_seed_means_the_same_faults() {
+        let told = |seed| {
+            let mut faults = Faults::new(seed, &ALL, 3);
+            (0..50).map(|_| faults.draw().unwrap().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(told(5), told(5));
+        assert_ne!(told(5), told(6));
+    }
+
+    #[test]
+    fn every_kind_and_aim_is_drawn() {
+        let mut faults = Faults::new(1, &ALL, 3);
+        let drawn: Vec<Fault> = (0..300).map(|_| faults.draw().unwrap()).collect();
+        assert_eq!(drawn.iter().map(Fault::kind).collect::<BTreeSet<_>>().len(), ALL.len());
+        for aim in [Aim::Leader, Aim::Follower, Aim::Member] {
+            assert!(drawn.iter().filter(|fault| fault.aim == aim).count() > 30, "{aim:?}");
         }
     }
-    hold(fault).await;
-    for member in &mut cluster.members {
-        member.resume()?;
-    }
-    Ok(())
-}
 
-async fn clients(cluster: &Cluster, fault: Fault) {
-    let (network, outside) = (&cluster.network, cluster.network.clients());
-    match fault.variant % 4 {
-        0 => network.reset(outside, fault.member),
-        1 => network.change(outside, fault.member, |path| path.cut = true),
-        2 => network.change(fault.member, outside, |path| path.cut = true),
-        _ => network.change(fault.member, outside, |path| path.bytes_per_second = 20_000),
-    }
-    if !fault.variant.is_multiple_of(4) {
-        hold(fault).await;
-        if fault.variant >= 4 {
-            network.reset(outside, fault.member);
+    #[test]
+    fn names_are_read_back() {
+        for kind in ALL {
+            assert_eq!(kind.to_string().parse::<Kind>().unwrap(), kind);
         }
+        assert!("lightning".parse::<Kind>().is_err());
     }
-}
 
-/// The paths a fault touches: all of one member both ways, or one direction.
-fn paths(cluster: &Cluster, fault: Fault) {
-    let members = cluster.members.len();
-    let network = &cluster.network;
-    let mut touched = Vec::new();
-    for other in (0..members).filter(|other| *other != fault.member) {
-        match (fault.kind, fault.variant % 4) {
-            (Kind::OneWay, 0) => touched.push((fault.member, other)),
-            (Kind::OneWay, 1) => touched.push((other, fault.member)),
-            (Kind::OneWay, _) if other != fault.other => {}
-            (Kind::OneWay, 2) => touched.push((fault.member, other)),
-            (Kind::OneWay, _) => touched.push((other, fault.member)),
-            // A bridge: two members lose each other, and both still see the third.
-            (Kind::Partition, 0) if other != fault.other => {}
-            _ => touched.extend([(fault.member, other), (other, fault.member)]),
-        }
-    }
-    if fault.kind == Kind::Partition && fault.variant == 1 {
-        touched.extend((0..members * members).map(|at| (at / members, at % members)));
-    }
-    for (from, to) in touched {
-        network.change(from, to, |path| match fault.kind {
-            Kind::Delay => {
-                path.delay = Duration::from_millis(25 * fault.variant);
-                path.jitter = Duration::from_millis(50);
-            }
-            Kind::Slow => path.bytes_per_second = 4_000 * (1 + fault.variant),
-            Kind::Damage => path.damaged_one_in = 500 << fault.variant,
-            _ => path.cut = true,
-        });
-    }
-    if fault.variant >= 4 && matches!(fault.kind, Kind::Partition | Kind::OneWay) {
-        for other in (0..members).filter(|other| *other != fault.member) {
-            network.reset(fault.member, other);
-        }
+    #[test]
+    fn what_cannot_be_done_is_left_out() {
+        let left = |means: Means| ALL.into_iter().filter(|kind| !kind.applies(means)).count();
+        assert_eq!(left(MEANS), 0);
+        assert_eq!(left(Means { failpoints: false, ..MEANS }), 3);
+        assert!(!Kind::Membership.applies(Means { members: 1, ..MEANS }));
+        assert!(!Kind::Reorder.applies(Means { layer: Layer::Namespaces, ..MEANS }));
+        let etcd = Means { flavour: Flavour::Etcd35, ..MEANS };
+        assert!(!Kind::Damage.applies(etcd));
+        assert!(Kind::Damage.applies(Means { peer_tls: true, ..etcd }));
     }
 }

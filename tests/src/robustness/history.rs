@@ -152,6 +152,15 @@ pub struct MemberEnd {
     pub members: Vec<u64>,
 }
 
+/// A member that was removed for good, and whose place another one took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// The place, counted from 0.
+    pub member: usize,
+    /// After the last process of the old member ended, before the first of the new one.
+    pub at: Nanos,
+}
+
 /// All of a run. The cluster was empty, at revision 1, when it began.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
@@ -162,6 +171,8 @@ pub struct History {
     pub watches: Vec<Watch>,
     /// The members at the end.
     pub ends: Vec<MemberEnd>,
+    /// Members that came new, in order of time.
+    pub replacements: Vec<Replacement>,
 }
 
 impl Request {

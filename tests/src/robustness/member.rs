@@ -1,13 +1,15 @@
 //! A member's process: started, killed, stopped, paused, and started again on the same folder.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::failpoints::{ARMED_VARIABLE, CONTROL_VARIABLE, Control, EXIT_SIGN};
 use crate::client::Clients;
 use crate::log::Log;
 use crate::target::{Flavour, Target};
@@ -44,6 +46,8 @@ pub struct Plan {
     pub args: Vec<String>,
     /// What stands before the binary on the command line, to run it elsewhere.
     pub prefix: Vec<String>,
+    /// Where its failpoints are controlled, if it has any, and those that are always armed.
+    pub failpoints: Option<(Control, &'static str)>,
 }
 
 /// A member.
@@ -53,19 +57,36 @@ pub struct Member {
     child: Option<Child>,
     logs: Vec<Log>,
     paused: bool,
+    /// Failpoints that were armed since its start and have to be disarmed.
+    armed: BTreeSet<&'static str>,
+    /// How many members were in this place before.
+    predecessors: u32,
 }
 
 impl Member {
     /// A member that was not started yet.
     pub fn new(plan: Plan, public: std::sync::Arc<Public>) -> Self {
-        Self { plan, public, child: None, logs: Vec::new(), paused: false }
+        let (logs, armed) = (Vec::new(), BTreeSet::new());
+        Self { plan, public, child: None, logs, paused: false, armed, predecessors: 0 }
     }
 
     /// Starts the process without waiting for it to serve.
     pub fn launch(&mut self) -> Result<()> {
+        self.launch_armed(None)
+    }
+
+    /// As [`Self::launch`], with a failpoint armed from the start.
+    pub(super) fn launch_armed(&mut self, armed: Option<(&'static str, &str)>) -> Result<()> {
         let mut words = self.plan.prefix.iter().map(PathBuf::from).collect::<Vec<_>>();
         words.push(self.plan.target.binary.clone());
-        let mut child = Command::new(&words[0])
+        let mut command = Command::new(&words[0]);
+        if let Some((control, always)) = &self.plan.failpoints {
+            let armed = armed.map_or(String::new(), |(name, action)| format!(";{name}={action}"));
+            command.env(ARMED_VARIABLE, format!("{always}{armed}"));
+            command.env(CONTROL_VARIABLE, &control.address);
+        }
+        self.armed = armed.map(|(name, _)| name).into_iter().collect();
+        let mut child = command
             .args(&words[1..])
             .args(&self.plan.args)
             .stdin(Stdio::null())
@@ -112,13 +133,87 @@ impl Member {
 
     /// Tells of a process that ended by itself, or whose log has a panic.
     pub fn died(&mut self) -> Option<String> {
+        let status = self.child.as_mut()?.try_wait().ok()??;
+        self.forget();
         let index = self.plan.index;
-        let child = self.child.as_mut()?;
-        if let Ok(Some(status)) = child.try_wait() {
-            self.forget();
-            return Some(format!("member {index} ended by itself, {status}:\n{}", self.tail()));
+        Some(format!("member {index} ended by itself, {status}:\n{}", self.tail()))
+    }
+
+    /// Waits until the process ends by itself; `None` if it does not within `limit`.
+    pub(super) async fn wait_end(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let log = self.logs.last()?.clone();
+        if !log.wait_closed(limit).await {
+            return None;
         }
-        None
+        let status = self.child.as_mut()?.wait().ok()?;
+        self.forget();
+        Some(status)
+    }
+
+    /// The failpoint that ended the newest life, if one did.
+    pub(super) fn exit_step(&self) -> Option<String> {
+        let text = self.logs.last()?.text();
+        Some(text.lines().find_map(|line| line.strip_prefix(EXIT_SIGN))?.to_owned())
+    }
+
+    /// Whether its server has failpoints.
+    pub(super) fn has_failpoints(&self) -> bool {
+        self.plan.failpoints.is_some()
+    }
+
+    fn control(&self) -> Result<&Control> {
+        Ok(&self.plan.failpoints.as_ref().context("a server without failpoints")?.0)
+    }
+
+    /// Arms a failpoint.
+    pub(super) async fn arm(&mut self, name: &'static str, action: &str) -> Result<()> {
+        self.control()?.arm(name, action).await?;
+        self.armed.insert(name);
+        Ok(())
+    }
+
+    /// Disarms a failpoint, and tells how often it acted.
+    pub(super) async fn disarm(&mut self, name: &'static str) -> Result<u64> {
+        let struck = self.control()?.disarm(name).await?;
+        self.armed.remove(name);
+        Ok(struck.unwrap_or(0))
+    }
+
+    /// Disarms whatever was armed since the start.
+    pub(super) async fn disarm_all(&mut self) -> Result<()> {
+        while let Some(name) = self.armed.first() {
+            self.disarm(name).await?;
+        }
+        Ok(())
+    }
+
+    /// The failpoints that this life came by, as far as the process answers.
+    pub(super) async fn passed(&self) -> Vec<String> {
+        if self.child.is_none() || self.paused {
+            return Vec::new();
+        }
+        let Ok(control) = self.control() else { return Vec::new() };
+        let counts = control.counts().await.unwrap_or_default();
+        counts.into_iter().filter(|(_, (passed, _))| *passed > 0).map(|(name, _)| name).collect()
+    }
+
+    /// Whether a failpoint acted since it was armed, as far as the process answers.
+    pub(super) async fn acted(&self, name: &str) -> bool {
+        let Ok(control) = self.control() else { return false };
+        control.counts().await.is_ok_and(|counts| counts.get(name).is_some_and(|(_, n)| *n > 0))
+    }
+
+    /// Makes this the place of another member, which begins with an empty disk. The process must
+    /// have ended.
+    pub(super) fn succeed(&mut self) -> Result<()> {
+        std::fs::remove_dir_all(&self.plan.data_dir).context("remove a member's data")?;
+        self.predecessors += 1;
+        let name = format!("member-{}-{}", self.plan.index, self.predecessors);
+        self.plan.data_dir.set_file_name(name);
+        // The last flag of a name counts.
+        self.plan.args.push(format!("--data-dir={}", self.plan.data_dir.display()));
+        self.plan.args.push("--initial-cluster-state=existing".to_owned());
+        Ok(())
     }
 
     /// The first panic in any life's log.
@@ -129,6 +224,7 @@ impl Member {
 
     fn forget(&mut self) {
         self.child = None;
+        self.armed.clear();
         self.public.pid.store(0, Ordering::SeqCst);
         // A life that ended must not be taken for the next one.
         self.public.life.fetch_add(1, Ordering::SeqCst);
@@ -156,6 +252,11 @@ impl Member {
         };
         self.kill();
         Ok(ended)
+    }
+
+    /// SIGTERM, and no more.
+    pub(super) fn ask_to_end(&self) -> Result<()> {
+        self.signal(Signal::TERM)
     }
 
     /// SIGSTOP.

@@ -36,6 +36,8 @@ pub struct Path {
     pub delay: Duration,
     /// And by up to this much more.
     pub jitter: Duration,
+    /// Every other connection is late by this, so that the rest overtakes it.
+    pub overtaken: Duration,
     /// Nothing, or the number of bytes of which one is changed on average.
     pub damaged_one_in: u64,
     /// Nothing, or what passes in a second at most.

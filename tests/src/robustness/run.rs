@@ -1,6 +1,6 @@
 //! A whole run: cluster, load, faults, rest, verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use tokio::time::Instant;
 
 use super::check::{Rule, Verdict, Violation, check};
 use super::cluster::Cluster;
-use super::faults::{Faults, Kind, commit};
+use super::faults::{Faults, Kind, Means, commit};
 use super::history::{History, Operation};
 use super::member::RECOVERY_LIMIT;
 use super::net::Layer;
 use super::traffic::{self, Traffic};
 use super::watchers::{self, Seat, Told};
 use super::wire::Wire;
-use super::{report, settle};
+use super::{report, settle, steps};
 use crate::random::Random;
 use crate::target::{Flavour, Target};
 
@@ -40,8 +40,24 @@ pub struct RunOptions {
     pub layer: Layer,
     /// The server.
     pub target: Target,
+    /// Whether it has failpoints that this may use.
+    pub failpoints: bool,
+    /// Whether members talk to each other by TLS, with certificates that they make themselves.
+    pub peer_tls: bool,
     /// Where to write the record; without it only a bad one is written, to the temporary folder.
     pub folder: Option<PathBuf>,
+}
+
+impl RunOptions {
+    fn means(&self) -> Means {
+        Means {
+            members: self.members,
+            flavour: self.target.flavour,
+            layer: self.layer,
+            failpoints: self.failpoints,
+            peer_tls: self.peer_tls,
+        }
+    }
 }
 
 /// What came of it.
@@ -51,6 +67,10 @@ pub struct Report {
     pub verdict: Verdict,
     /// How often each fault was done.
     pub faults: BTreeMap<Kind, usize>,
+    /// Faults that were asked for and cannot happen here.
+    pub left_out: Vec<Kind>,
+    /// Steps that some member came by, as far as they were counted.
+    pub passed: BTreeSet<String>,
     /// What carried the faults.
     pub layers: Vec<String>,
     /// The command that does it again.
@@ -133,9 +153,8 @@ type Done = Vec<(Kind, String)>;
 ///
 /// When the cluster does not start at all. A cluster that does not recover is a violation.
 pub async fn run(options: &RunOptions) -> Result<Report> {
-    let mut cluster = Cluster::start(&options.target, options.members, options.seed, options.layer)
-        .await
-        .context("start")?;
+    let started = Cluster::start(&options.target, options.means(), options.seed).await;
+    let mut cluster = started.context("start")?;
     let wire = Wire::new(cluster.endpoints.clone(), cluster.publics.clone());
     let mut history = History { operations: settle::prepare(&wire).await?, ..Default::default() };
     let mut load = Load::start(options, &wire);
@@ -145,6 +164,7 @@ pub async fn run(options: &RunOptions) -> Result<Report> {
     history.operations.extend(load.stop_calls().await);
     violations.extend(finish(&mut cluster, &wire, &mut load, &mut history).await);
     history.watches = load.seat.told.watches();
+    history.replacements.clone_from(&cluster.replacements);
     conclude(options, &cluster, &history, done, violations)
 }
 
@@ -154,16 +174,14 @@ async fn do_faults(
     wire: &Wire,
     end: Instant,
 ) -> (Done, Vec<Violation>) {
-    let (members, flavour) = (options.members, options.target.flavour);
     let all = options.faults.iter().copied();
-    let kinds: Vec<Kind> =
-        all.filter(|kind| kind.applies(members, flavour, options.layer)).collect();
-    let mut faults = Faults::new(options.seed, &kinds, members);
+    let kinds: Vec<Kind> = all.filter(|kind| kind.applies(options.means())).collect();
+    let mut faults = Faults::new(options.seed, &kinds, options.members);
     let mut done = Done::new();
     while let Some(fault) = faults.draw().filter(|_| Instant::now() < end) {
         let began = super::describe::time(wire.now());
         let limit = Instant::now() + RECOVERY_LIMIT;
-        let problem = match tokio::time::timeout_at(limit, commit(cluster, fault)).await {
+        let problem = match tokio::time::timeout_at(limit, commit(cluster, fault, wire)).await {
             Ok(Ok(what)) => {
                 done.push((fault.kind(), format!("{began}: {what}")));
                 continue;
@@ -191,7 +209,13 @@ fn conclude(
     }
     let explanation = verdict.explain(history, 10);
     let (layers, replay) = (layers(options), replay(options));
-    let mut report = Report { verdict, faults, layers, replay, folder: None, explanation };
+    let all = options.faults.iter().copied();
+    let left_out = all.filter(|kind| !kind.applies(options.means())).collect();
+    let mut passed = cluster.passed.clone();
+    passed.retain(|name| steps::names().contains(name.as_str()));
+    let folder = None;
+    let mut report =
+        Report { verdict, faults, left_out, passed, layers, replay, folder, explanation };
     report.folder = match (&options.folder, report.is_clean()) {
         (Some(folder), _) => Some(folder.clone()),
         (None, true) => None,
@@ -228,6 +252,7 @@ async fn finish(
             load.watchers.abort_all();
         }
     }
+    cluster.note_passed().await;
     for text in cluster.casualties() {
         violations.push(Violation::new(Rule::MemberDied, text));
     }
@@ -239,7 +264,16 @@ fn layers(options: &RunOptions) -> Vec<String> {
         Layer::Proxy => "a proxy on every path",
         Layer::Namespaces => "network namespaces (cuts only: no delay, slowness, resets, damage)",
     };
-    vec![format!("{} processes", options.members), network.into()]
+    let mut layers = vec![format!("{} processes", options.members), network.into()];
+    layers.extend(options.failpoints.then(|| "failpoints".to_owned()));
+    layers.extend(options.peer_tls.then(|| "TLS between members".to_owned()));
+    layers
+}
+
+/// The steps that no member came by.
+#[must_use]
+pub fn not_passed(passed: &BTreeSet<String>) -> Vec<&'static str> {
+    steps::names().into_iter().filter(|name| !passed.contains(*name)).collect()
 }
 
 fn replay(options: &RunOptions) -> String {
@@ -248,7 +282,7 @@ fn replay(options: &RunOptions) -> String {
     let traffic = options.traffic;
     format!(
         "cargo xtask robustness --seconds {} --seed {} --members {} \
-         --faults {faults} --layer {} --clients {} --rate {} --watchers {} --binary {}",
+         --faults {faults} --layer {} --clients {} --rate {} --watchers {}{} --binary {}",
         options.duration.as_secs(),
         options.seed,
         options.members,
@@ -256,6 +290,7 @@ fn replay(options: &RunOptions) -> String {
         traffic.clients,
         traffic.calls_per_second,
         traffic.watchers,
+        if options.peer_tls { " --tls yes" } else { "" },
         options.target.binary.display()
     )
 }

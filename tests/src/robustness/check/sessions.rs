@@ -62,13 +62,25 @@ fn check_session(facts: &Facts<'_>, by_call: Vec<usize>, violations: &mut Vec<Vi
     }
 }
 
+/// How many members were in a call's place before the one it spoke to; `None` if that changed
+/// during the call.
+fn predecessors(facts: &Facts<'_>, op: &Operation) -> Option<usize> {
+    let here = || facts.history.replacements.iter().filter(|one| one.member == op.member);
+    if here().any(|one| (op.called..op.returned).contains(&one.at)) {
+        return None;
+    }
+    Some(here().filter(|one| one.at < op.called).count())
+}
+
 fn check_identity(facts: &Facts<'_>, violations: &mut Vec<Violation>) {
-    let mut members: BTreeMap<usize, (u64, usize)> = BTreeMap::new();
+    let mut members: BTreeMap<(usize, usize), (u64, usize)> = BTreeMap::new();
     let mut cluster: Option<(u64, usize)> = None;
     for (at, op, _) in facts.answered() {
         let Some(header) = op.answer().and_then(|answer| answer.header()) else { continue };
         let (id, first) = *cluster.get_or_insert((header.cluster_id, at));
-        let (member, first_of_member) = *members.entry(op.member).or_insert((header.member_id, at));
+        let Some(predecessors) = predecessors(facts, op) else { continue };
+        let (member, first_of_member) =
+            *members.entry((op.member, predecessors)).or_insert((header.member_id, at));
         for (what, known, found, other) in [
             ("cluster", id, header.cluster_id, first),
             ("member", member, header.member_id, first_of_member),
@@ -80,7 +92,7 @@ fn check_identity(facts: &Facts<'_>, violations: &mut Vec<Violation>) {
         }
     }
     let mut owners: BTreeMap<u64, usize> = BTreeMap::new();
-    for (member, (id, at)) in members {
+    for ((member, _), (id, at)) in members {
         if id != 0
             && let Some(other) = owners.insert(id, member)
         {

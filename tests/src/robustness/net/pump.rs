@@ -74,6 +74,7 @@ async fn carry(
 ) -> std::io::Result<()> {
     let (sender, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(PIECES);
     let reading = async move {
+        let is_overtaken = random.one_in(2);
         let mut due = Instant::now();
         loop {
             let mut piece = vec![0; PIECE_BYTES];
@@ -84,7 +85,8 @@ async fn carry(
             piece.truncate(count);
             let path = *link.path.borrow();
             damage(&mut piece, path.damaged_one_in, &mut random);
-            let late = path.delay + part_of(path.jitter, &mut random);
+            let overtaken = if is_overtaken { path.overtaken } else { Duration::ZERO };
+            let late = path.delay + overtaken + part_of(path.jitter, &mut random);
             // Bytes of a stream never overtake each other.
             due = due.max(Instant::now() + late);
             if sender.send((due, piece)).await.is_err() {

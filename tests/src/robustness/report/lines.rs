@@ -12,13 +12,16 @@ use crate::mvccpb::KeyValue;
 use crate::pb;
 use crate::robustness::describe;
 use crate::robustness::history::{
-    Answer, Failure, History, MemberEnd, Operation, Outcome, Received, Request, Watch, WatchEnd,
+    Answer, Failure, History, MemberEnd, Operation, Outcome, Received, Replacement, Request, Watch,
+    WatchEnd,
 };
 
 /// All lines of a record.
 pub(super) fn of(history: &History) -> impl Iterator<Item = Value> {
     let operations = history.operations.iter().enumerate().map(|(at, op)| operation(at, op));
-    operations.chain(history.watches.iter().map(watch)).chain(history.ends.iter().map(end))
+    let replacements = history.replacements.iter().map(replacement);
+    let ends = history.ends.iter().map(end);
+    operations.chain(history.watches.iter().map(watch)).chain(replacements).chain(ends)
 }
 
 /// Adds a line to a record.
@@ -27,6 +30,10 @@ pub(super) fn read(line: &Value, history: &mut History) -> Result<()> {
         "call" => history.operations.push(read_operation(line)?),
         "watch" => history.watches.push(read_watch(line)?),
         "end" => history.ends.push(read_end(line)?),
+        "replacement" => history.replacements.push(Replacement {
+            member: usize::try_from(number(line, "member")?)?,
+            at: number(line, "at")?,
+        }),
         other => bail!("unknown line {other}"),
     }
     Ok(())
@@ -159,6 +166,10 @@ fn read_watch(line: &Value) -> Result<Watch> {
         responses: responses?,
         end,
     })
+}
+
+fn replacement(replacement: &Replacement) -> Value {
+    json!({ "line": "replacement", "member": replacement.member, "at": replacement.at })
 }
 
 fn end(end: &MemberEnd) -> Value {

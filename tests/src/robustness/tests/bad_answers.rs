@@ -181,6 +181,28 @@ fn answers_under_another_name() {
     reject(&world.finish(), Rule::Identity);
 }
 
+/// A member that came new has an id of its own.
+#[test]
+fn replaced_member_answers_under_the_old_name() {
+    let mut world = World::new();
+    world.call(0, put("a", "1"));
+    world.replace(0, 100);
+    world.call(0, get("a"));
+    reject(&world.finish(), Rule::Identity);
+}
+
+/// Nobody answers under the new name before there is a new member.
+#[test]
+fn replaced_member_answers_too_early() {
+    let mut world = World::new();
+    world.call(0, put("a", "1"));
+    let early = world.call(0, get("a"));
+    header(&mut world.history.operations[early]).member_id = 110;
+    world.replace(0, 110);
+    world.call(0, get("a"));
+    reject(&world.finish(), Rule::Identity);
+}
+
 #[test]
 fn old_revision_read_wrongly() {
     let mut world = World::new();

@@ -226,6 +226,19 @@ fn leases_end_by_lost_calls() {
     accept(&world.finish());
 }
 
+#[test]
+fn a_member_is_replaced_by_another_one() {
+    let mut world = World::new();
+    world.call(0, put("a", "1"));
+    // Nobody knows whom a call spoke to that was under way.
+    let during = world.call(0, get("a"));
+    world.replace(0, 110);
+    world.history.operations[during].returned = world.tick();
+    world.call(0, get("a"));
+    world.call(1, get("a"));
+    accept(&world.finish());
+}
+
 /// To forget an answer takes away what can be proven, never adds to it.
 #[test]
 fn any_answer_may_be_lost() {

@@ -11,8 +11,8 @@ use crate::mvccpb::{Event, KeyValue};
 use crate::pb;
 use crate::robustness::check::{Rule, Verdict, check};
 use crate::robustness::history::{
-    Answer, Failure, History, MemberEnd, Nanos, Operation, Outcome, Received, Request, Watch,
-    WatchEnd,
+    Answer, Failure, History, MemberEnd, Nanos, Operation, Outcome, Received, Replacement, Request,
+    Watch, WatchEnd,
 };
 use crate::robustness::model::execute;
 use crate::robustness::store::{Store, contains};
@@ -34,6 +34,8 @@ pub(super) struct World {
     pub(super) compacted: i64,
     /// How far each member has applied.
     pub(super) applied: [i64; MEMBERS],
+    /// The members' ids.
+    ids: [u64; MEMBERS],
     /// Per watcher: the next revision to look at.
     cursors: Vec<i64>,
     /// Watchers that get no more.
@@ -57,6 +59,7 @@ impl World {
             leases: BTreeMap::new(),
             compacted: 0,
             applied: [1; MEMBERS],
+            ids: [100, 101, 102],
             cursors: Vec::new(),
             closed: BTreeSet::new(),
         };
@@ -70,8 +73,15 @@ impl World {
     }
 
     fn header(&self, member: usize, revision: i64) -> Option<pb::ResponseHeader> {
-        let member_id = 100 + member as u64;
+        let member_id = self.ids[member];
         Some(pb::ResponseHeader { cluster_id: 7, member_id, revision, raft_term: 2 })
+    }
+
+    /// Another member takes the place of one.
+    pub(super) fn replace(&mut self, member: usize, id: u64) {
+        let at = self.tick();
+        self.history.replacements.push(Replacement { member, at });
+        self.ids[member] = id;
     }
 
     /// Executes a request now.
