@@ -25,7 +25,7 @@ async fn go_on_without(cluster: &Cluster, near: &Clients) -> i64 {
 /// What a member logs that was brought up to date by a snapshot.
 const INSTALLED: [&str; 2] = ["applied snapshot", "installed database snapshot"];
 
-fn installed(cluster: &Cluster, at: usize) -> bool {
+pub(crate) fn installed(cluster: &Cluster, at: usize) -> bool {
     let log = cluster.members[at].log().text();
     INSTALLED.iter().any(|line| log.contains(line))
 }

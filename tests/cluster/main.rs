@@ -14,6 +14,7 @@ mod ctl;
 mod failover;
 mod leases;
 mod load;
+mod load;
 mod membership;
 mod metrics;
 mod no_quorum;
