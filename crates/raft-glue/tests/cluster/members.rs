@@ -168,6 +168,13 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    /// A test that fails must not wait for a disk that it held up itself.
+    fn drop(&mut self) {
+        self.disks.values().for_each(|disk| disk.hold(false));
+    }
+}
+
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("done in time")
 }
