@@ -8,11 +8,11 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::*;
 
 /// A cluster with what its peers tell each other in headers.
-struct Peers {
-    cluster: Cluster,
-    cluster_id: String,
+pub(crate) struct Peers {
+    pub(crate) cluster: Cluster,
+    pub(crate) cluster_id: String,
     /// The ids of the members, in hex.
-    ids: Vec<String>,
+    pub(crate) ids: Vec<String>,
     term: u64,
 }
 
@@ -46,20 +46,26 @@ impl Peers {
         kept.chain(other.iter().copied()).filter(|(_, value)| !value.is_empty()).collect()
     }
 
-    async fn ask(&self, method: &str, path: &str, other: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        other: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let headers = self.headers(other);
         http::exchange(self.port(), method, path, &headers, body).await.unwrap()
     }
 
     /// Fails unless the answer is this one.
     #[track_caller]
-    fn check(answer: &Answer, status: u16, body: &str) {
+    pub(crate) fn check(answer: &Answer, status: u16, body: &str) {
         let told = answer.body.trim_end_matches('\n');
         assert_eq!((answer.status, told), (status, body), "{}", answer.head);
     }
 
     /// The same leader in the same term, and the members agree.
-    async fn nobody_was_disturbed(&self) {
+    pub(crate) async fn nobody_was_disturbed(&self) {
         let mut clients = self.cluster.clients(0).await;
         clients.put("after", "v").await;
         assert_eq!(clients.status().await.raft_term, self.term);
@@ -67,7 +73,7 @@ impl Peers {
     }
 }
 
-async fn three() -> Peers {
+pub(crate) async fn three() -> Peers {
     Peers::of(Shape::new().flag("strict-reconfig-check", false).start().await).await
 }
 
