@@ -32,6 +32,7 @@ use etcdrs_platform::{Clock, SystemClock};
 use etcdrs_raft_glue::{Handle, ProposeError, ReadError};
 use etcdrs_rafthttp_transport::Transport;
 use etcdrs_types::limits;
+use prometheus_client::metrics::gauge::Gauge;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use tokio::sync::watch as watch_channel;
 use tonic::Status;
@@ -156,10 +157,10 @@ impl Api {
             return Err(status::too_many_requests());
         }
         let begun_ms = self.now_ms();
-        self.metrics.proposals_pending.inc();
+        let pending = Pending::new(&self.metrics.proposals_pending);
         let waited =
             tokio::time::timeout(self.settings.request_timeout, self.raft.propose(proposal)).await;
-        self.metrics.proposals_pending.dec();
+        drop(pending);
         let failed = match waited {
             Ok(Ok(committed)) => {
                 let Outcome { revision, result } = committed.outcome;
@@ -197,6 +198,22 @@ impl Api {
                 Err(self.timed_out(begun_ms))
             }
         }
+    }
+}
+
+/// Counts a proposal as pending while it lives: whoever asked may go away at any moment.
+struct Pending(Gauge);
+
+impl Pending {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

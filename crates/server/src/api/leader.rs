@@ -58,6 +58,8 @@ struct Ttl {
 /// Why the leader did not do what it was asked, so that another may be asked.
 enum Elsewhere {
     NotHere,
+    /// The link broke: it may have been done.
+    Lost,
     Final(Status),
 }
 
@@ -101,7 +103,9 @@ impl Api {
             },
             Some(wish) => match self.answer(wish).await {
                 Ok(body) => Reply { body, ..Reply::default() },
-                Err(Elsewhere::NotHere) => Reply { elsewhere: true, ..Reply::default() },
+                Err(Elsewhere::NotHere | Elsewhere::Lost) => {
+                    Reply { elsewhere: true, ..Reply::default() }
+                }
                 Err(Elsewhere::Final(status)) => Reply {
                     code: status.code() as i32,
                     text: status.message().to_owned(),
@@ -126,7 +130,13 @@ impl Api {
                 match answer {
                     Ok(body) => return Ok(body),
                     Err(Elsewhere::Final(status)) => return Err(status),
-                    Err(Elsewhere::NotHere) => tokio::time::sleep(LOOK_AGAIN).await,
+                    // Whoever asked has to look; all else may be asked again (LE-05).
+                    Err(Elsewhere::Lost) if matches!(wish, Wish::Change(_)) => {
+                        return Err(status::leader_changed());
+                    }
+                    Err(Elsewhere::NotHere | Elsewhere::Lost) => {
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                    }
                 }
             }
         };
@@ -141,8 +151,7 @@ impl Api {
         let reply = match self.raft.ask_leader(leader, question).await {
             Ok(reply) => reply,
             Err(AskError::Unreachable) => return Err(Elsewhere::NotHere),
-            // It may have been done: whoever asked has to look.
-            Err(AskError::Lost) => return Err(Elsewhere::Final(status::leader_changed())),
+            Err(AskError::Lost) => return Err(Elsewhere::Lost),
         };
         let reply = Reply::decode(reply)
             .map_err(|error| Elsewhere::Final(Status::internal(error.to_string())))?;

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use etcdrs_types::MemberId;
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -46,12 +47,23 @@ impl Api {
         if elected > 0 && begun_ms >= lost_from && begun_ms <= elected {
             return status::timeout_leader_failed();
         }
-        match self.raft.status().leader {
-            Some(leader) if leader != self.raft.member() && !self.raft.reaches(leader) => {
-                status::timeout_connection_lost()
+        let connected = match self.raft.status().leader {
+            None => true,
+            Some(leader) if leader == self.raft.member() => {
+                let voters = &self.raft.membership().voters;
+                let others = voters.iter().filter(|id| **id != leader);
+                let reached = others.filter(|id| self.reached_since(**id, begun_ms)).count();
+                1 + reached > voters.len() / 2
             }
-            _ => status::timeout(),
-        }
+            Some(leader) => self.reached_since(leader, begun_ms),
+        };
+        if connected { status::timeout() } else { status::timeout_connection_lost() }
+    }
+
+    /// Whether messages could be sent to a member all the time since then.
+    fn reached_since(&self, id: MemberId, begun_ms: u64) -> bool {
+        let since = self.transport.get().and_then(|transport| transport.active_since(id));
+        since.is_some_and(|since| since.0 <= begun_ms)
     }
 
     /// Ends calls that need a leader when there is none for too long, and as the leader lets new

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use etcdrs_rafthttp_transport::{Accept, BoxFuture, Connect, Io, PeerUrl, PlainTcp};
+use etcdrs_rafthttp_transport::{Accept, BoxFuture, Connect, Io, PeerUrl, PlainTcp, Proxies};
 use etcdrs_tls::{ClientTls, ClientTlsInfo};
 use tokio::sync::OnceCell;
 
@@ -24,7 +24,9 @@ impl PeerDialer {
             Dial::Ready(tls) => (ClientTlsInfo::default(), OnceCell::new_with(Some(tls))),
             Dial::Later(info) => (*info, OnceCell::new()),
         };
-        Self { tcp: PlainTcp::default(), info, tls }
+        // As for Go's HTTP client, which etcd's peers use (T06).
+        let tcp = PlainTcp { proxies: Proxies::from_environment(), ..PlainTcp::default() };
+        Self { tcp, info, tls }
     }
 
     async fn tls(&self) -> io::Result<&ClientTls> {
