@@ -18,6 +18,7 @@ mod load;
 mod membership;
 mod metrics;
 mod no_quorum;
+mod orderly_stop;
 mod peer_port;
 mod refused;
 mod rows_v3;

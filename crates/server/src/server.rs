@@ -44,8 +44,8 @@ pub struct Server {
     api: Api,
     node: Node<OsFs>,
     client_urls: Vec<Url>,
-    stop: watch::Sender<bool>,
-    listeners: Vec<JoinHandle<()>>,
+    clients: Listeners,
+    peers: Listeners,
     tasks: Vec<JoinHandle<()>>,
     fatal: watch::Receiver<Option<String>>,
     damage: watch::Receiver<Option<String>>,
@@ -100,7 +100,8 @@ impl Server {
         let transport = links.transport(&config, &api, delivery);
         peers::introduce(&transport, &bootstrap)?;
         wire.connect(transport.clone());
-        let mut listeners = serve_peers(peer, security.peers, &transport, &api, &config, &stopped);
+        let (stop_peers, stopped_peers) = watch::channel(false);
+        let peers = serve_peers(peer, security.peers, &transport, &api, &config, &stopped_peers);
         let answering = api.clone();
         raft.inbound().set_answering(Box::new(move |_, question| {
             let api = answering.clone();
@@ -111,15 +112,15 @@ impl Server {
         tasks.push(tokio::spawn(versions::monitor(api.clone(), links.questions())));
         publish(&api, &config, &client_urls, fatal.clone(), removal.clone()).await?;
         versions::decided(&api).await;
-        listeners.extend(serve_clients(&api, clients, metrics_only, &config, &stopped));
+        let clients = serve_clients(&api, clients, metrics_only, &config, &stopped);
         tracing::info!("ready to serve client requests");
         Ok(Self {
             api,
             node,
             transport,
             client_urls,
-            stop,
-            listeners,
+            clients: Listeners { stop, open: clients },
+            peers: Listeners { stop: stop_peers, open: peers },
             tasks,
             fatal,
             damage,
@@ -160,16 +161,14 @@ impl Server {
     }
 
     /// Stops in order: leadership handed over, no new calls, streams ended with `Unavailable`,
-    /// raft, log, database.
+    /// peers, raft, log, database.
     pub async fn stop(self) {
         tracing::info!("closing etcd server");
         self.api.hand_over_before_stop().await;
-        self.stop.send_replace(true);
+        // Calls that were taken are answered with the help of peers.
+        self.clients.close().await;
         self.transport.stop().await;
-        for listener in self.listeners {
-            // A listener that panicked has nothing left to stop.
-            let _ = listener.await;
-        }
+        self.peers.close().await;
         for task in &self.tasks {
             task.abort();
         }
@@ -181,6 +180,23 @@ impl Server {
             tracing::warn!(%error, "could not flush the database");
         }
         tracing::info!("closed etcd server");
+    }
+}
+
+/// What accepts connections, and what ends that.
+struct Listeners {
+    stop: watch::Sender<bool>,
+    open: Vec<JoinHandle<()>>,
+}
+
+impl Listeners {
+    /// Accepts no more, and waits for what was accepted, each listener as long as it lets that.
+    async fn close(self) {
+        self.stop.send_replace(true);
+        for listener in self.open {
+            // A listener that panicked has nothing left to stop.
+            let _ = listener.await;
+        }
     }
 }
 
