@@ -1,6 +1,7 @@
 //! Clusters under load and faults for a short while, with fixed seeds. What a seed fixes are the
 //! requests and the faults; where they meet is the machine's doing. Long runs, other seeds and
 //! other faults: `cargo xtask robustness --minutes 30 --seed 7`.
+#![allow(clippy::unwrap_used, reason = "a failed step of a test is best shown where it happens")]
 
 mod slow_disk;
 

@@ -12,8 +12,9 @@ use crate::robustness::steps::{self, Occasion};
 
 /// A step that the load leads to is waited for this long at least.
 const WAIT_MIN: Duration = Duration::from_secs(2);
-/// A step on the way of a database, which begins when links are up again.
-const WAIT_DATABASE: Duration = Duration::from_secs(8);
+/// A step on the way of a database, which begins when links are up again, or at the end of an
+/// orderly stop, which waits for peers and clients.
+const WAIT_LONG: Duration = Duration::from_secs(8);
 /// A process that was told to end is gone within this.
 const END_LIMIT: Duration = Duration::from_secs(5);
 /// How long it is waited until a member lags so far that it needs the database.
@@ -63,10 +64,14 @@ pub(super) async fn step(cluster: &mut Cluster, fault: Fault) -> Result<String> 
         return Ok(told + ", to which nothing led");
     }
     let wait = match occasion {
-        Occasion::ReceiveDatabase | Occasion::SendDatabase => WAIT_DATABASE,
+        Occasion::ReceiveDatabase | Occasion::SendDatabase | Occasion::Stop => WAIT_LONG,
         _ => fault.length.max(WAIT_MIN),
     };
     let met = outcome(cluster, member, name, wait).await?;
+    if occasion == Occasion::Stop {
+        // As a supervisor would, in the end.
+        cluster.members[member].kill();
+    }
     cluster.start_missing()?;
     match met {
         Met::Yes => Ok(told),
