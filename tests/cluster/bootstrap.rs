@@ -175,7 +175,7 @@ async fn u_24_force_new_cluster_makes_one_member_of_three() {
     cluster.move_leader(1).await;
 }
 
-/// Operations §2.10: three members find each other through a one-member etcd. (3.5.1 knows only
+/// U19, operations §2.10: three members find each other through a one-member etcd. (3.5.1 knows only
 /// the older discovery.)
 #[tokio::test]
 async fn discovery_of_three_members_through_an_etcd() {
@@ -218,5 +218,8 @@ async fn discovery_of_three_members_through_an_etcd() {
     members[1].terminate().await;
     drop(registry);
     members[1].restart().await;
-    assert!(members[1].log().text().contains("discovery token is ignored"));
+    let log = members[1].log().text();
+    let ignored = log.lines().find(|line| line.contains("discovery token is ignored"));
+    let wal = members[1].data_dir().join("member/wal");
+    assert!(ignored.is_some_and(|line| line.contains(wal.to_str().unwrap())), "{log}");
 }

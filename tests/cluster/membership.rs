@@ -297,7 +297,9 @@ async fn t_12_r_27_a_removed_member_that_was_away_is_refused_and_ends() {
     let end = cluster.members[away].wait_exit().await;
     assert!(end.success(), "{end:?}");
     let log = cluster.members[away].log().text();
-    for line in ["permanently removed", "data-dir used by this member must be removed"] {
+    for line in
+        ["server error", "permanently removed", "data-dir used by this member must be removed"]
+    {
         assert!(log.contains(line), "{line}");
     }
     cluster.clients(rest[1]).await.put("a", "1").await;
