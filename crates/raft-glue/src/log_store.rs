@@ -7,6 +7,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use etcdrs_platform::failpoint::strikes;
+use etcdrs_platform::fp;
 use etcdrs_types::LogIndex;
 use etcdrs_wal as wal;
 use openraft::storage::{IOFlushed, RaftLogStorage};
@@ -325,7 +326,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let batch = wal::Batch::vote(types::vote_to_wal(vote));
+        fp!("raft-before-save-vote");
         self.submit_and_wait(batch).await?;
+        fp!("raft-after-save-vote");
         self.cache.lock().vote = Some(*vote);
         Ok(())
     }
@@ -348,6 +351,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        fp!("raft-before-save");
         let durable = Arc::clone(&self.durable);
         let generation = durable.generation();
         let mut cache = self.cache.lock();
@@ -372,6 +376,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         // Queued under the lock, so that the file has the entries in the order of the cache.
         self.sink.submit(batch, move |result| match result {
             Ok(()) => {
+                fp!("raft-after-save");
                 durable.reached(generation, last);
                 callback.io_completed(Ok(()));
             }
@@ -381,6 +386,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        fp!("raft-before-truncate");
         let mut cache = self.cache.lock();
         let keep_before = last.map_or(0, |id| id.index + 1).max(cache.first());
         while cache.entries.back().is_some_and(|entry| entry.log_id.index >= keep_before) {
@@ -396,6 +402,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        fp!("raft-before-purge");
         let mut cache = self.cache.lock();
         while cache.entries.front().is_some_and(|entry| entry.log_id.index <= upto.index) {
             if let Some(entry) = cache.entries.pop_front() {
@@ -404,6 +411,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         }
         cache.purged = cache.purged.max(Some(upto));
         self.sink.release_before(LogIndex(upto.index));
+        fp!("raft-after-purge");
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use etcdrs_platform::Fs;
+use etcdrs_platform::{Fs, fp};
 use etcdrs_types::{LogIndex, MemberId, Term};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
@@ -133,7 +133,10 @@ async fn change<F: Fs>(
     let payload = Payload::Change(Box::new(change));
     let observed = Some(types::log_id(term.0, index.0));
     let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: observed };
-    match raft.append_membership(proposed, payload, [unchanged]).await {
+    fp!("raft-before-conf-change");
+    let appended = raft.append_membership(proposed, payload, [unchanged]).await;
+    fp!("raft-after-conf-change");
+    match appended {
         Ok(response) => Ok(Committed {
             index: LogIndex(response.log_id.index),
             term: Term(term_of(&response.log_id)),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use etcdrs_platform::fp;
 use etcdrs_types::MemberId;
 use futures_util::Stream;
 use parking_lot::Mutex;
@@ -159,6 +160,7 @@ impl Peers {
     /// Answers call `number` of a peer. An answer that cannot be sent is lost, and the caller
     /// hears of the broken link.
     pub(crate) fn answer(&self, to: MemberId, number: u64, body: Body) {
+        fp!("raft-before-follower-send");
         if let Err(error) =
             self.0.transport.send(to, Lane::Control, Envelope::encoded(number, body))
         {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use etcdrs_apply as apply;
-use etcdrs_platform::{Fs, OsFs};
+use etcdrs_platform::{Fs, OsFs, fp};
 use etcdrs_snap::{DbDirs, IncomingDb, OutgoingDb, ReceivedDb};
 use etcdrs_types::{LogIndex, MemberId, Term};
 use etcdrs_wal as wal;
@@ -65,6 +65,7 @@ impl Outgoing {
     }
 
     fn checkpoint(&self) -> io::Result<(apply::Position, Arc<OutgoingDb<OsFs>>)> {
+        fp!("raft-before-send-snap", |_| Err(io::Error::other("failpoint")));
         let dir = self.dirs.sending_dir();
         let position = self.shared.checkpoint(&dir).map_err(io::Error::other)?;
         let (index, term) = position.applied;
@@ -84,6 +85,7 @@ fn read_ahead(database: Arc<OutgoingDb<OsFs>>) -> Chunks {
     tokio::task::spawn_blocking(move || {
         let mut reader = database.reader();
         loop {
+            fp!("raft-before-send-chunk");
             let chunk = match reader.next_chunk() {
                 Ok(Some(chunk)) => Ok(chunk),
                 Ok(None) => return,
@@ -181,6 +183,7 @@ impl Incoming {
         let meta =
             Meta { last_log_id: Some(last), last_membership: record.stored().map_err(failed)? };
         tracing::info!(%from, snapshot_index = last.index, "receiving database snapshot");
+        fp!("raft-before-receive-snap", |_| Err(failed("failpoint")));
         let received = self.write(chunks).await?;
         let applied = (LogIndex(last.index), Term(crate::types::term_of(&last)));
         let dir = tokio::task::spawn_blocking(move || keep(received, applied));
@@ -204,6 +207,7 @@ impl Incoming {
                 if chunk.is_empty() {
                     return database.finish().map_err(failed);
                 }
+                fp!("raft-receive-chunk", |_| Err(failed("failpoint")));
                 database.write(&chunk).map_err(failed)?;
             }
             Err(failed("the sender went away"))
@@ -227,7 +231,10 @@ fn keep<F: Fs>(
     applied: (LogIndex, Term),
 ) -> Result<PathBuf, SnapshotRefused> {
     apply::Position::verify(received.dir(), applied).map_err(failed)?;
-    received.keep().map_err(failed)
+    fp!("raft-before-keep-snap", |_| Err(failed("failpoint")));
+    let dir = received.keep().map_err(failed)?;
+    fp!("raft-after-keep-snap");
+    Ok(dir)
 }
 
 /// Hands databases that arrived to raft until the queue ends.

@@ -195,7 +195,9 @@ impl<F: Fs> RaftStateMachine<TypeConfig> for StateMachine<F> {
             // openraft hands over what is committed, which may be only submitted here: the
             // database must never run ahead of this member's own log.
             self.durable.wait(last.index.0).await?;
+            fp!("raft-before-apply", |_| Err(io::Error::other("failpoint")));
             let outcomes = self.apply_slice(&slice).map_err(io::Error::other)?;
+            fp!("raft-after-apply");
             self.applied.send_replace(last.index.0);
             if self.forwarded.any() {
                 self.tell_forwarded(&slice, &outcomes);
@@ -259,14 +261,19 @@ impl<F: Fs> RaftSnapshotBuilder<TypeConfig> for Builder<F> {
         let durable = tokio::task::spawn_blocking(move || {
             // Dropped in reverse: the database goes before the word that it is in use.
             let (_held, backend) = (in_use, backend);
+            fp!("raft-before-flush", |_| Err(io::Error::other("failpoint")));
             backend.flush().map_err(io::Error::other)?;
-            store.save(&file).and_then(|()| store.purge(keep)).map_err(io::Error::other)
+            store.save(&file).map_err(io::Error::other)?;
+            fp!("raft-after-save-snap");
+            store.purge(keep).map_err(io::Error::other)
         });
         durable.await.map_err(io::Error::other)??;
         let meta = Meta { last_log_id: Some(self.at), last_membership: self.membership.clone() };
         // A database that was installed meanwhile is newer, and its mark stands already.
         if self.newest.lock().last_log_id <= meta.last_log_id {
+            fp!("raft-before-save-mark");
             self.files.log.mark_snapshot(mark).await?;
+            fp!("raft-after-save-mark");
             let mut newest = self.newest.lock();
             if newest.last_log_id <= meta.last_log_id {
                 *newest = meta;
@@ -299,6 +306,7 @@ impl<F: Fs> StateMachine<F> {
     /// the log, pointer, memory. A crash on the way leaves the old state, or from the mark on
     /// what [`crate::live_database`] completes.
     async fn go_on_with(&mut self, meta: &Meta, dir: PathBuf) -> Result<(), io::Error> {
+        fp!("raft-before-apply-snap");
         let at = meta.last_log_id.ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
         let file = snapshot_file(at, &meta.last_membership);
         let mark = mark_of(&file);
@@ -306,6 +314,7 @@ impl<F: Fs> StateMachine<F> {
         let current = self.machine.shared().backend();
         let options = self.machine.options().clone();
         let saved_and_loaded = tokio::task::spawn_blocking(move || {
+            fp!("raft-before-open-snap");
             let backend = current.open_beside(&dir).map_err(io::Error::other)?;
             if strikes("planted-forgotten-key", 0) {
                 forget_a_key(&backend).map_err(io::Error::other)?;
@@ -313,6 +322,7 @@ impl<F: Fs> StateMachine<F> {
             // The builder of an old snapshot, and whoever reads, hold it on.
             drop(current);
             let loaded = apply::Loaded::open(backend, &options).map_err(io::Error::other)?;
+            fp!("raft-after-open-snap");
             store.save(&file).and_then(|()| store.purge(keep)).map_err(io::Error::other)?;
             Ok::<_, io::Error>(loaded)
         });
@@ -324,6 +334,7 @@ impl<F: Fs> StateMachine<F> {
         let index = LogIndex(at.index);
         let switched = tokio::task::spawn_blocking(move || databases.switch_to(index));
         switched.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        fp!("raft-before-replace");
         let retired = self.machine.replace(loaded).map_err(io::Error::other)?;
         self.membership = meta.last_membership.clone();
         *self.newest.lock() = meta.clone();
@@ -331,6 +342,7 @@ impl<F: Fs> StateMachine<F> {
         self.installs.send_modify(|installs| *installs += 1);
         let (databases, in_use) = (self.files.databases.clone(), self.in_use.clone());
         tokio::spawn(retire(retired, databases, in_use));
+        fp!("raft-after-apply-snap");
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use etcdrs_platform::fp;
 use etcdrs_types::MemberId;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -174,6 +175,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
             let transport = self.network.peers.transport();
             let answer = transport.send_snapshot(self.target, head, chunks).await;
             let answer = answer.map_err(|error| fail(error.to_string()))?;
+            fp!("raft-after-send-snap");
             let taken = SnapshotTaken::decode(answer).map_err(|error| fail(error.to_string()))?;
             Ok(SnapshotResponse::new(taken.vote()))
         };
@@ -215,11 +217,13 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
             } else {
                 Lane::Append
             });
+            fp!("raft-before-leader-send");
             let call = self
                 .network
                 .peers
                 .call(self.target, lane, Body::Append(Append::of(&request)))
                 .map_err(|error| unsent(self.target, error))?;
+            fp!("raft-after-leader-send");
             self.in_flight.push_back((call, bytes));
             self.in_flight_bytes += bytes;
         }
