@@ -27,6 +27,6 @@ pub use crate::clock::ManualClock;
 pub use crate::clock::{Clock, SystemClock, Tick};
 pub use crate::fs::{DirEntry, File, Fs, Open, Stat};
 pub use crate::os::{OsFile, OsFs};
-pub use crate::random::{OsRandom, Random, SeededRandom};
+pub use crate::random::{OsRandom, Random, SeededRandom, ThreadRandom};
 #[cfg(any(test, feature = "test-util"))]
 pub use crate::sim::{CrashMode, SimFile, SimFs};

@@ -58,6 +58,35 @@ impl Random for OsRandom {
     }
 }
 
+/// For code that cannot be handed a source: the operating system's generator, unless a test gave
+/// this thread a seed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ThreadRandom;
+
+#[cfg(any(test, feature = "test-util"))]
+thread_local! {
+    static SEEDED: std::cell::RefCell<Option<SeededRandom>> =
+        const { std::cell::RefCell::new(None) };
+}
+
+#[cfg(any(test, feature = "test-util"))]
+impl ThreadRandom {
+    /// From now on this thread draws the numbers of `seed`.
+    pub fn seed(seed: u64) {
+        SEEDED.set(Some(SeededRandom::new(seed)));
+    }
+}
+
+impl Random for ThreadRandom {
+    fn next_u64(&self) -> u64 {
+        #[cfg(any(test, feature = "test-util"))]
+        if let Some(number) = SEEDED.with_borrow(|seeded| seeded.as_ref().map(Random::next_u64)) {
+            return number;
+        }
+        OsRandom.next_u64()
+    }
+}
+
 /// A generator that gives the same numbers for the same seed (SplitMix64). Not for secrets.
 #[derive(Debug)]
 pub struct SeededRandom(AtomicU64);
@@ -94,6 +123,14 @@ mod tests {
         assert_ne!(draw(7), draw(8));
         assert!((0..1000).all(|seed| SeededRandom::new(seed).below(3) < 3));
         assert_eq!(SeededRandom::new(1).below(0), 0);
+    }
+
+    #[test]
+    fn a_thread_draws_from_its_seed() {
+        let draw = || std::array::from_fn::<u64, 3, _>(|_| ThreadRandom.next_u64());
+        let seeded = || std::thread::spawn(move || (ThreadRandom::seed(7), draw()).1).join();
+        assert_eq!(seeded().unwrap(), seeded().unwrap());
+        assert_ne!(draw(), draw());
     }
 
     #[test]

@@ -4,16 +4,17 @@
 //! goes on naming the leader it once had. What is told to clients follows the contact instead
 //! (engine.md §1.6): without it for a lease there is no leader.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use etcdrs_platform::{Clock as _, SystemClock};
+use etcdrs_platform::Clock;
 use openraft::raft::AppendEntriesRequest;
 
 use crate::types::TypeConfig;
 
 pub(crate) struct Contact {
-    clock: SystemClock,
+    clock: Arc<dyn Clock>,
     /// Milliseconds; 0 before the first.
     heard_at: AtomicU64,
     /// The term of the leader that spoke.
@@ -22,8 +23,7 @@ pub(crate) struct Contact {
 }
 
 impl Contact {
-    pub(crate) fn new(lease: Duration) -> Self {
-        let clock = SystemClock::new();
+    pub(crate) fn new(clock: Arc<dyn Clock>, lease: Duration) -> Self {
         Self { clock, heard_at: AtomicU64::new(0), term: AtomicU64::new(0), lease }
     }
 

@@ -61,6 +61,18 @@ pub enum StartError {
     /// Snapshot files could not be read or written.
     #[error("snapshot files")]
     Snap(#[from] etcdrs_snap::Error),
+    /// There is no log, but a database that is in use: without what the log knows, its votes above
+    /// all, the member must not go on.
+    #[error(
+        "no log in {dir}, but the database is at entry {applied}: put the log back, or remove the \
+         member and add it again with an empty data directory"
+    )]
+    LogMissing {
+        /// Where the log should be.
+        dir: PathBuf,
+        /// The database's applied index.
+        applied: u64,
+    },
     /// The database is ahead of the log, which no crash can cause.
     #[error(
         "database is at entry {applied}, but the log ends at {last}: the log was replaced or cut"

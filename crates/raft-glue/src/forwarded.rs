@@ -101,6 +101,7 @@ fn id_of(request: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use etcdrs_platform::{OsRandom, Random as _};
     use etcdrs_proto::etcdserverpb as pb;
     use etcdrs_types::{LogIndex, Term};
     use prost::Message as _;
@@ -134,6 +135,23 @@ mod tests {
         forwarded.applied(&bytes, committed);
         assert_eq!(ticket.committed.try_recv().expect("told").index, LogIndex(3));
         assert!(!forwarded.any());
+    }
+
+    /// U31: a million ids of three members with four lives each.
+    #[test]
+    fn u_31_ids_of_members_and_lives_differ() {
+        const LIVES: usize = 12;
+        const EACH: usize = 1_000_000_usize.div_ceil(LIVES);
+        let mut ids = std::collections::HashSet::with_capacity(LIVES * EACH);
+        for _ in 0..LIVES {
+            let life = Forwarded::new(OsRandom.next_u64());
+            for _ in 0..EACH {
+                let (request, ticket) = life.register(&[0x22, 0]);
+                assert_eq!(id_of(&request), Some(ticket.id));
+                ids.insert(ticket.id);
+            }
+        }
+        assert_eq!(ids.len(), LIVES * EACH);
     }
 
     #[test]

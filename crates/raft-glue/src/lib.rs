@@ -24,6 +24,7 @@ mod node;
 mod peers;
 mod propose;
 mod reads;
+mod runtime;
 mod snapshots;
 mod state_machine;
 mod types;
@@ -38,6 +39,7 @@ pub use crate::peers::{
     Answering, Chunks, Inbound, Lane, NoPeers, SnapshotRefused, SnapshotUnsent, Transport, Unsent,
 };
 pub use crate::propose::Committed;
+pub use crate::runtime::{Platform, Threads};
 pub use crate::snapshots::{DatabaseError, live_database};
 
 /// Compiles the example of README.md.

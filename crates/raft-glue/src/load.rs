@@ -10,10 +10,12 @@ use etcdrs_snap as snap;
 use etcdrs_types::{LogIndex, MemberId, Term};
 use etcdrs_wal as wal;
 use prost::Message as _;
+use tokio::sync::oneshot;
 
 use crate::error::StartError;
 use crate::log_store::Found;
 use crate::node::Config;
+use crate::runtime::Platform;
 use crate::types::{self, MembershipRecord};
 
 pub(crate) struct Loaded<F: Fs> {
@@ -25,11 +27,12 @@ pub(crate) struct Loaded<F: Fs> {
     pub(crate) store: snap::Store<F>,
 }
 
-pub(crate) fn load<F: Fs>(
-    fs: &F,
+pub(crate) async fn load<F: Fs>(
+    platform: &Platform<F>,
     config: &Config,
     opened: apply::Opened,
 ) -> Result<Loaded<F>, StartError> {
+    let Platform { fs, threads, .. } = platform;
     let mut machine = opened.machine;
     let store = snap::Store::open(fs.clone(), &config.snap_dir)?;
     let dir = config.wal_dir.clone();
@@ -41,6 +44,10 @@ pub(crate) fn load<F: Fs>(
     let exists = wal::Wal::exists(fs, &dir)
         .map_err(|source| wal::OpenError::Io { path: dir.clone(), source })
         .map_err(|source| StartError::OpenLog { dir: dir.clone(), source })?;
+    let applied = machine.applied().0;
+    if !exists && applied.0 > 0 {
+        return Err(StartError::LogMissing { dir, applied: applied.0 });
+    }
     let membership = membership(&mut machine, opened.membership, config, exists)?;
     if !exists {
         let metadata = wal::Metadata { node_id: config.member, cluster_id: config.cluster };
@@ -51,11 +58,10 @@ pub(crate) fn load<F: Fs>(
             entries: VecDeque::new(),
             hard_state: wal::HardState::default(),
         };
-        let writer = wal::Writer::spawn(log).map_err(StartError::Thread)?;
+        let writer = threads.write(log).map_err(StartError::Thread)?;
         return Ok(Loaded { writer, found, metadata, machine, membership, store });
     }
     // A mark is written after the flush it speaks of, so none above the database is there.
-    let applied = machine.applied().0;
     let from = wal::StartAt::NewestAtOrBelow(applied);
     let opened = wal::Wal::open(fs.clone(), &dir, &from, config.wal.clone())
         .map_err(|source| StartError::OpenLog { dir: dir.clone(), source })?;
@@ -79,9 +85,9 @@ pub(crate) fn load<F: Fs>(
         return Err(StartError::DatabaseBehind { applied: applied.0, purged: purged.index });
     }
     let mut found = Found { purged, entries, hard_state: content.hard_state };
-    let writer = wal::Writer::spawn(opened.wal).map_err(StartError::Thread)?;
+    let writer = threads.write(opened.wal).map_err(StartError::Thread)?;
     if config.force_new {
-        force_new(&mut found, &writer, content.metadata.node_id)?;
+        force_new(&mut found, &writer, content.metadata.node_id).await?;
     }
     Ok(Loaded { writer, found, metadata: content.metadata, machine, membership, store })
 }
@@ -112,7 +118,11 @@ fn membership(
 
 /// Makes this member the only one, whatever the others may think: what is not known to be
 /// committed goes, and an entry behind it says who is left. Durable before anything is served.
-fn force_new(found: &mut Found, writer: &wal::Writer, member: MemberId) -> Result<(), StartError> {
+async fn force_new(
+    found: &mut Found,
+    writer: &wal::Writer,
+    member: MemberId,
+) -> Result<(), StartError> {
     let commit = found.hard_state.commit.0.max(found.purged.index);
     found.entries.retain(|entry| entry.log_id.index <= commit);
     let last = found.entries.back().map_or(found.purged, |entry| entry.log_id);
@@ -129,12 +139,12 @@ fn force_new(found: &mut Found, writer: &wal::Writer, member: MemberId) -> Resul
         commit: Some(commit),
         mark: None,
     };
-    let (done, written) = std::sync::mpsc::channel();
+    let (done, written) = oneshot::channel();
     writer.submit(batch, move |result| {
         // Whoever waits is below.
         let _ = done.send(result);
     });
-    let result = written.recv().map_err(|_| StartError::Entry("the log's writer ended".into()))?;
+    let result = written.await.map_err(|_| StartError::Entry("the log's writer ended".into()))?;
     result.map_err(|error| StartError::Entry(error.to_string()))?;
     found.entries.push_back(entry);
     found.hard_state = wal::HardState { vote, commit };

@@ -96,12 +96,13 @@ struct Cache {
 /// because the slots it speaks of hold other entries now.
 pub(crate) struct Durable {
     state: Mutex<(u64, u64)>,
-    index: watch::Sender<u64>,
+    /// `None` once the log has failed: nothing more will ever be synced.
+    index: watch::Sender<Option<u64>>,
 }
 
 impl Durable {
     fn new(index: u64) -> Self {
-        Self { state: Mutex::new((0, index)), index: watch::Sender::new(index) }
+        Self { state: Mutex::new((0, index)), index: watch::Sender::new(Some(index)) }
     }
 
     fn generation(&self) -> u64 {
@@ -112,8 +113,20 @@ impl Durable {
         let mut state = self.state.lock();
         if state.0 == generation && state.1 < index {
             state.1 = index;
-            self.index.send_replace(index);
+            self.tell(index);
         }
+    }
+
+    fn tell(&self, index: u64) {
+        self.index.send_if_modified(|mark| {
+            let lives = mark.is_some();
+            *mark = mark.map(|_| index);
+            lives
+        });
+    }
+
+    fn failed(&self) {
+        self.index.send_replace(None);
     }
 
     fn truncated(&self, last: u64) {
@@ -121,17 +134,19 @@ impl Durable {
         state.0 += 1;
         if state.1 > last {
             state.1 = last;
-            self.index.send_replace(last);
+            self.tell(last);
         }
     }
 
-    /// Waits until entry `index` is on disk. Errs when the log was dropped.
+    /// Waits until entry `index` is on disk. Errs when the log failed.
     pub(crate) async fn wait(&self, index: u64) -> io::Result<()> {
-        if *self.index.borrow() >= index {
-            return Ok(());
+        let reached = |mark: &Option<u64>| mark.is_none_or(|durable| durable >= index);
+        let mut mark = *self.index.borrow();
+        if !reached(&mark) {
+            let mut marks = self.index.subscribe();
+            mark = *marks.wait_for(reached).await.map_err(io::Error::other)?;
         }
-        let mut marks = self.index.subscribe();
-        marks.wait_for(|durable| *durable >= index).await.map(drop).map_err(io::Error::other)
+        mark.map(drop).ok_or_else(|| io::Error::other("the log failed"))
     }
 }
 
@@ -380,7 +395,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 durable.reached(generation, last);
                 callback.io_completed(Ok(()));
             }
-            Err(error) => callback.io_completed(Err(io::Error::other(error))),
+            Err(error) => {
+                durable.failed();
+                callback.io_completed(Err(io::Error::other(error)));
+            }
         });
         Ok(())
     }

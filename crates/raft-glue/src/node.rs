@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcdrs_apply as apply;
-use etcdrs_platform::{Fs, OsFs, OsRandom, Random as _};
+use etcdrs_platform::{Fs, OsFs, Random as _, ThreadRandom};
 use etcdrs_snap::DbDirs;
 use etcdrs_types::{ClusterId, MemberId};
 use etcdrs_wal as wal;
@@ -23,6 +23,7 @@ use crate::members::{self, Command, Membership};
 use crate::peers::{Desk, Event, Inbound, Network, Peers, Transport, run_inbound};
 use crate::propose::{self, Queued};
 use crate::reads::{self, Rounds, Waiting};
+use crate::runtime::{Platform, Threads};
 use crate::snapshots::{self, Arrived, Incoming, Outgoing};
 use crate::state_machine::{Never, SnapshotFiles, StateMachine};
 use crate::types::TypeConfig;
@@ -76,6 +77,7 @@ pub struct Node<F: Fs> {
     raft: Raft<TypeConfig, StateMachine<F>>,
     handle: Handle,
     writer: wal::Writer,
+    threads: Threads,
     tasks: Vec<JoinHandle<()>>,
     /// Ends when nobody of raft's holds the database any more.
     database_in_use: mpsc::Receiver<Never>,
@@ -95,23 +97,39 @@ impl<F: Fs> Node<F> {
         opened: apply::Opened,
         transport: Arc<dyn Transport>,
     ) -> Result<Self, StartError> {
-        let loaded = load(&fs, &config, opened)?;
+        Self::start_on(Platform::real(fs), config, opened, transport).await
+    }
+
+    /// Like [`Self::start`], on what a simulation provides.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn start_on(
+        platform: Platform<F>,
+        config: Config,
+        opened: apply::Opened,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, StartError> {
+        let loaded = load(&platform, &config, opened).await?;
         let settings = settings(&config)?;
         let lease = Duration::from_millis(settings.election_timeout_max);
         let (member, cluster) = (loaded.metadata.node_id, loaded.metadata.cluster_id);
         let sole = config.force_new || loaded.membership.voters().eq([member.0]);
         let peers = Peers::new(transport);
-        let contact = Arc::new(Contact::new(lease));
-        let forwarded = Forwarded::new(OsRandom.next_u64());
+        let contact = Arc::new(Contact::new(Arc::clone(&platform.clock), lease));
+        let forwarded = Forwarded::new(ThreadRandom.next_u64());
         let databases = DbDirs::new(OsFs, &config.snap_dir);
-        let outgoing = Outgoing::new(loaded.machine.shared(), databases.clone());
-        let (incoming, arrived) = Incoming::new(databases.clone());
+        let threads = platform.threads.clone();
+        let shared = loaded.machine.shared();
+        let outgoing = Outgoing::new(shared, databases.clone(), threads.clone());
+        let (incoming, arrived) = Incoming::new(databases.clone(), threads.clone());
         let (inbound, calls) = Inbound::new(peers.clone(), Arc::clone(&contact), incoming);
         let network = Network { peers: peers.clone(), outgoing, patience: config.election };
         let writer = loaded.writer.clone();
         let (in_use, database_in_use) = mpsc::channel(1);
         let (machine, log) =
-            machine(loaded, databases.clone(), &config, forwarded.clone(), in_use)?;
+            machine(loaded, &platform, databases.clone(), &config, forwarded.clone(), in_use)?;
         let (applied, installs) = (machine.applied(), machine.installs());
         let raft = Raft::build(member.0, Arc::new(settings), network, log.clone(), machine)
             .await
@@ -140,8 +158,8 @@ impl<F: Fs> Node<F> {
             inbound,
         };
         let work = Work { waiting, calls, arrived, databases, contact, tell };
-        let tasks = spawn(&raft, &handle, fs, &config, work);
-        Ok(Self { raft, handle, writer, tasks, database_in_use, fatal: told.fatal })
+        let tasks = spawn(&raft, &handle, platform, &config, work);
+        Ok(Self { raft, handle, writer, threads, tasks, database_in_use, fatal: told.fatal })
     }
 
     /// The member's handle.
@@ -164,7 +182,7 @@ impl<F: Fs> Node<F> {
         for task in &self.tasks {
             task.abort();
         }
-        let Self { raft, handle, writer, mut database_in_use, .. } = self;
+        let Self { raft, handle, writer, threads, mut database_in_use, .. } = self;
         drop(raft);
         handle.log.write_commit();
         // The state machine's task and a snapshot under way end by themselves now; the database
@@ -174,7 +192,7 @@ impl<F: Fs> Node<F> {
             tracing::warn!("the state machine is still busy");
         }
         // Joining the writer's thread blocks until its last sync.
-        match tokio::task::spawn_blocking(move || writer.close()).await {
+        match threads.run(move || writer.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "could not close the log"),
             Err(_) => tracing::warn!("the log's writer ended abnormally"),
@@ -241,7 +259,7 @@ struct Work {
 fn spawn<F: Fs>(
     raft: &Raft<TypeConfig, StateMachine<F>>,
     handle: &Handle,
-    fs: F,
+    platform: Platform<F>,
     config: &Config,
     work: Work,
 ) -> Vec<JoinHandle<()>> {
@@ -260,22 +278,25 @@ fn spawn<F: Fs>(
         reads: handle.reads.clone(),
     };
     let (log, applied) = (handle.log.clone(), handle.applied.clone());
+    let Platform { fs, threads, .. } = platform;
+    let (wal_dir, wals_max) = (config.wal_dir.clone(), config.wals_max);
     vec![
         tokio::spawn(propose::run(raft.clone(), waiting.proposals)),
         tokio::spawn(rounds.run(waiting.reads)),
         tokio::spawn(run_inbound(desk, calls)),
         tokio::spawn(members::run(raft.clone(), config.heartbeat, waiting.commands)),
-        tokio::spawn(snapshots::install(raft.clone(), databases, arrived)),
+        tokio::spawn(snapshots::install(raft.clone(), databases, threads.clone(), arrived)),
         tokio::spawn(upkeep::follow(raft.clone(), contact, tell, config.heartbeat)),
         tokio::spawn(upkeep::keep_snapshots(raft.clone(), log.clone(), applied, config.clone())),
         tokio::spawn(upkeep::keep_commit(log)),
-        tokio::spawn(upkeep::keep_wals(fs, config.wal_dir.clone(), config.wals_max)),
+        tokio::spawn(upkeep::keep_wals(fs, threads, wal_dir, wals_max)),
     ]
 }
 
 /// The state machine and the log of what was found on disk.
 fn machine<F: Fs>(
     loaded: Loaded<F>,
+    platform: &Platform<F>,
     databases: DbDirs<OsFs>,
     config: &Config,
     forwarded: Forwarded,
@@ -285,15 +306,22 @@ fn machine<F: Fs>(
     let membership = membership.stored().map_err(StartError::Entry)?;
     let snapshot_at = found.purged;
     let log = LogStore::new(Sink::Log(writer), found);
-    let files = SnapshotFiles { store, keep: config.snaps_max, log: log.clone(), databases };
+    let files = SnapshotFiles {
+        store,
+        keep: config.snaps_max,
+        log: log.clone(),
+        databases,
+        threads: platform.threads.clone(),
+        in_use,
+    };
     let machine = StateMachine::new(
         machine,
         membership,
         snapshot_at,
         files,
         forwarded,
+        Arc::clone(&platform.clock),
         config.warn_apply,
-        in_use,
     );
     Ok((machine, log))
 }

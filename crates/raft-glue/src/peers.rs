@@ -8,7 +8,7 @@ mod inbound;
 mod message;
 mod network;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -97,7 +97,8 @@ pub(crate) struct Peers(Arc<Inner>);
 struct Inner {
     transport: Arc<dyn Transport>,
     next_call: AtomicU64,
-    waiting: Mutex<HashMap<u64, Waiting>>,
+    /// In order, so that a broken link is heard of in the same order in every simulation.
+    waiting: Mutex<BTreeMap<u64, Waiting>>,
     up: Mutex<HashSet<MemberId>>,
 }
 

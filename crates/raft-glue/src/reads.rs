@@ -111,6 +111,7 @@ impl<F: etcdrs_platform::Fs> Rounds<F> {
             let call = self.peers.call(leader, Lane::Control, Body::ReadIndex(Nothing {}));
             let Ok(mut call) = call else { return Err(ReadError::NoLeader) };
             tokio::select! {
+                biased;
                 answer = tokio::time::timeout(ASK_AGAIN, &mut call.answer) => match answer {
                     Ok(Ok(Body::ReadAt(ReadAt { index }))) => return Ok(index),
                     Ok(_) => return Err(ReadError::NoLeader),

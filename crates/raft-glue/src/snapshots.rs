@@ -19,11 +19,9 @@ use prost::Message as _;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::peers::{Chunks, SnapshotHead, SnapshotRefused, SnapshotTaken};
+use crate::runtime::Threads;
 use crate::state_machine::StateMachine;
 use crate::types::{MembershipRecord, TypeConfig, Vote, log_id};
-
-/// Pieces of a database that wait for the network, or for the disk.
-const CHUNKS_AHEAD: usize = 4;
 
 /// The data of a snapshot as openraft hands it around.
 pub(crate) enum SnapshotData {
@@ -46,22 +44,22 @@ pub(crate) type Meta = SnapshotMeta<
 pub(crate) struct Outgoing {
     shared: apply::Shared,
     dirs: DbDirs<OsFs>,
+    threads: Threads,
 }
 
 impl Outgoing {
-    pub(crate) fn new(shared: apply::Shared, dirs: DbDirs<OsFs>) -> Self {
-        Self { shared, dirs }
+    pub(crate) fn new(shared: apply::Shared, dirs: DbDirs<OsFs>, threads: Threads) -> Self {
+        Self { shared, dirs, threads }
     }
 
     /// Makes a checkpoint, and begins to read it.
     pub(crate) async fn open(&self, vote: &Vote) -> io::Result<(Bytes, Chunks)> {
         let this = self.clone();
-        let opened = tokio::task::spawn_blocking(move || this.checkpoint()).await;
-        let (position, database) = opened.map_err(io::Error::other)??;
+        let (position, database) = self.threads.run(move || this.checkpoint()).await??;
         let (LogIndex(index), Term(term)) = position.applied;
         let membership = position.membership.unwrap_or_default();
         let head = SnapshotHead::new(vote, log_id(term, index), membership);
-        Ok((head.encode_to_vec().into(), read_ahead(database)))
+        Ok((head.encode_to_vec().into(), read(database, self.threads.clone())))
     }
 
     fn checkpoint(&self) -> io::Result<(apply::Position, Arc<OutgoingDb<OsFs>>)> {
@@ -79,25 +77,18 @@ impl Outgoing {
     }
 }
 
-/// Reads a database on the pool, a few chunks ahead of the network.
-fn read_ahead(database: Arc<OutgoingDb<OsFs>>) -> Chunks {
-    let (sender, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
-    tokio::task::spawn_blocking(move || {
-        let mut reader = database.reader();
-        loop {
+/// Reads a database on the pool, one chunk ahead of the network.
+fn read(database: Arc<OutgoingDb<OsFs>>, threads: Threads) -> Chunks {
+    let chunks = futures_util::stream::try_unfold(database.reader(), move |mut reader| {
+        let threads = threads.clone();
+        async move {
             fp!("raft-before-send-chunk");
-            let chunk = match reader.next_chunk() {
-                Ok(Some(chunk)) => Ok(chunk),
-                Ok(None) => return,
-                Err(error) => Err(io::Error::other(error)),
-            };
-            let last = chunk.is_err();
-            if sender.blocking_send(chunk).is_err() || last {
-                return;
-            }
+            let read = threads.run(move || reader.next_chunk().map(|chunk| (chunk, reader)));
+            let (chunk, reader) = read.await?.map_err(io::Error::other)?;
+            Ok(chunk.map(|chunk| (chunk, reader)))
         }
     });
-    futures_util::stream::poll_fn(move |cx| chunks.poll_recv(cx)).boxed()
+    chunks.boxed()
 }
 
 /// Where the database in use lies, after what a crash interrupted was completed or undone: a
@@ -154,6 +145,7 @@ pub(crate) struct Arrived {
 #[derive(Clone)]
 pub(crate) struct Incoming {
     dirs: DbDirs<OsFs>,
+    threads: Threads,
     arrived: mpsc::Sender<Arrived>,
     /// Held while one is received: two would fight for the disk, and only one can be of use.
     one: Arc<Mutex<()>>,
@@ -164,9 +156,9 @@ fn failed(error: impl ToString) -> SnapshotRefused {
 }
 
 impl Incoming {
-    pub(crate) fn new(dirs: DbDirs<OsFs>) -> (Self, mpsc::Receiver<Arrived>) {
+    pub(crate) fn new(dirs: DbDirs<OsFs>, threads: Threads) -> (Self, mpsc::Receiver<Arrived>) {
         let (arrived, receiver) = mpsc::channel(1);
-        (Self { dirs, arrived, one: Arc::default() }, receiver)
+        (Self { dirs, threads, arrived, one: Arc::default() }, receiver)
     }
 
     pub(crate) async fn receive(
@@ -186,8 +178,7 @@ impl Incoming {
         fp!("raft-before-receive-snap", |_| Err(failed("failpoint")));
         let received = self.write(chunks).await?;
         let applied = (LogIndex(last.index), Term(crate::types::term_of(&last)));
-        let dir = tokio::task::spawn_blocking(move || keep(received, applied));
-        let dir = dir.await.map_err(failed)??;
+        let dir = self.threads.run(move || keep(received, applied)).await.map_err(failed)??;
         let (done, installed) = oneshot::channel();
         let arrived = Arrived { vote: head.vote(), meta, dir, done };
         self.arrived.send(arrived).await.map_err(|_| failed("stopped"))?;
@@ -196,32 +187,17 @@ impl Incoming {
         Ok(SnapshotTaken::new(&vote).encode_to_vec().into())
     }
 
-    /// Writes what comes on the pool, while more comes.
+    /// Writes what comes, on the pool.
     async fn write(&self, mut chunks: Chunks) -> Result<ReceivedDb<OsFs>, SnapshotRefused> {
-        let (sender, mut queue) = mpsc::channel::<Bytes>(CHUNKS_AHEAD);
-        let dirs = self.dirs.clone();
-        let writer = tokio::task::spawn_blocking(move || {
-            let mut database = IncomingDb::new(dirs);
-            while let Some(chunk) = queue.blocking_recv() {
-                // An empty chunk says that everything was sent: without it the sender is gone.
-                if chunk.is_empty() {
-                    return database.finish().map_err(failed);
-                }
-                fp!("raft-receive-chunk", |_| Err(failed("failpoint")));
-                database.write(&chunk).map_err(failed)?;
-            }
-            Err(failed("the sender went away"))
-        });
+        let mut database = IncomingDb::new(self.dirs.clone());
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(failed)?;
-            if !chunk.is_empty() && sender.send(chunk).await.is_err() {
-                // The writer says why it gave up.
-                break;
-            }
+            fp!("raft-receive-chunk", |_| Err(failed("failpoint")));
+            let written = self.threads.run(move || database.write(&chunk).map(|()| database));
+            database = written.await.map_err(failed)?.map_err(failed)?;
         }
-        // A writer that gave up takes no more.
-        let _ = sender.send(Bytes::new()).await;
-        writer.await.map_err(failed)?
+        let finished = self.threads.run(move || database.finish()).await;
+        finished.map_err(failed)?.map_err(failed)
     }
 }
 
@@ -241,6 +217,7 @@ fn keep<F: Fs>(
 pub(crate) async fn install<F: Fs>(
     raft: Raft<TypeConfig, StateMachine<F>>,
     databases: DbDirs<OsFs>,
+    threads: Threads,
     mut arrived: mpsc::Receiver<Arrived>,
 ) {
     while let Some(Arrived { vote, meta, dir, done }) = arrived.recv().await {
@@ -248,7 +225,7 @@ pub(crate) async fn install<F: Fs>(
         let result = raft.install_full_snapshot(vote, snapshot).await;
         let databases = databases.clone();
         // Refused, or not needed any more: then nobody else removes it before the next start.
-        let removed = tokio::task::spawn_blocking(move || match databases.remove(&dir) {
+        let removed = threads.run(move || match databases.remove(&dir) {
             Ok(()) | Err(etcdrs_snap::DbError::Live { .. }) => {}
             Err(error) => tracing::warn!(%error, "could not remove a received database"),
         });

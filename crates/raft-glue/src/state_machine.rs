@@ -8,7 +8,7 @@ use std::time::Duration;
 use etcdrs_apply::{self as apply, Machine, Outcome};
 use etcdrs_backend::{Backend, Bucket};
 use etcdrs_platform::failpoint::strikes;
-use etcdrs_platform::{Clock as _, Fs, OsFs, SystemClock, fp};
+use etcdrs_platform::{Clock, Fs, OsFs, fp};
 use etcdrs_proto::raftpb;
 use etcdrs_snap::{self as snap, DbDirs};
 use etcdrs_types::{LogIndex, Term};
@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use crate::forwarded::Forwarded;
 use crate::log_store::{Durable, LogStore};
 use crate::propose::Committed;
+use crate::runtime::Threads;
 use crate::snapshots::{Meta, SnapshotData};
 use crate::types::{
     Change, LogId, MembershipRecord, Payload, StoredMembership, TypeConfig, log_id, term_of,
@@ -50,10 +51,8 @@ pub(crate) struct StateMachine<F: Fs> {
     applied: watch::Sender<u64>,
     /// Databases that were installed since the start.
     installs: watch::Sender<u64>,
-    clock: SystemClock,
+    clock: Arc<dyn Clock>,
     warn_apply: Duration,
-    /// Held while the database is; nothing is ever sent.
-    in_use: mpsc::Sender<Never>,
 }
 
 /// A value that cannot be made.
@@ -68,6 +67,10 @@ pub(crate) struct SnapshotFiles<F: Fs> {
     pub(crate) log: LogStore,
     /// Where databases lie.
     pub(crate) databases: DbDirs<OsFs>,
+    /// Where the work is done.
+    pub(crate) threads: Threads,
+    /// Held while the database is; nothing is ever sent.
+    pub(crate) in_use: mpsc::Sender<Never>,
 }
 
 impl<F: Fs> StateMachine<F> {
@@ -77,8 +80,8 @@ impl<F: Fs> StateMachine<F> {
         snapshot_at: LogId,
         files: SnapshotFiles<F>,
         forwarded: Forwarded,
+        clock: Arc<dyn Clock>,
         warn_apply: Duration,
-        in_use: mpsc::Sender<Never>,
     ) -> Self {
         let (index, _) = machine.applied();
         // There is always one, if only the empty state at index 0: openraft would build one at
@@ -93,9 +96,8 @@ impl<F: Fs> StateMachine<F> {
             forwarded,
             applied: watch::Sender::new(index.0),
             installs: watch::Sender::new(0),
-            clock: SystemClock::new(),
+            clock,
             warn_apply,
-            in_use,
         }
     }
 
@@ -221,7 +223,6 @@ impl<F: Fs> RaftStateMachine<TypeConfig> for StateMachine<F> {
             membership: self.membership.clone(),
             newest: Arc::clone(&self.newest),
             files: self.files.clone(),
-            in_use: self.in_use.clone(),
         }
     }
 
@@ -245,7 +246,6 @@ pub(crate) struct Builder<F: Fs> {
     membership: StoredMembership,
     newest: Newest,
     files: SnapshotFiles<F>,
-    in_use: mpsc::Sender<Never>,
 }
 
 impl<F: Fs> RaftSnapshotBuilder<TypeConfig> for Builder<F> {
@@ -256,9 +256,9 @@ impl<F: Fs> RaftSnapshotBuilder<TypeConfig> for Builder<F> {
         let mark = mark_of(&file);
         let (backend, store, keep) =
             (self.backend.clone(), self.files.store.clone(), self.files.keep);
-        let in_use = self.in_use.clone();
+        let in_use = self.files.in_use.clone();
         // What was applied before the flush began is durable after it.
-        let durable = tokio::task::spawn_blocking(move || {
+        let durable = self.files.threads.run(move || {
             // Dropped in reverse: the database goes before the word that it is in use.
             let (_held, backend) = (in_use, backend);
             fp!("raft-before-flush", |_| Err(io::Error::other("failpoint")));
@@ -267,7 +267,7 @@ impl<F: Fs> RaftSnapshotBuilder<TypeConfig> for Builder<F> {
             fp!("raft-after-save-snap");
             store.purge(keep).map_err(io::Error::other)
         });
-        durable.await.map_err(io::Error::other)??;
+        durable.await??;
         let meta = Meta { last_log_id: Some(self.at), last_membership: self.membership.clone() };
         // A database that was installed meanwhile is newer, and its mark stands already.
         if self.newest.lock().last_log_id <= meta.last_log_id {
@@ -313,7 +313,7 @@ impl<F: Fs> StateMachine<F> {
         let (store, keep) = (self.files.store.clone(), self.files.keep);
         let current = self.machine.shared().backend();
         let options = self.machine.options().clone();
-        let saved_and_loaded = tokio::task::spawn_blocking(move || {
+        let saved_and_loaded = self.files.threads.run(move || {
             fp!("raft-before-open-snap");
             let backend = current.open_beside(&dir).map_err(io::Error::other)?;
             if strikes("planted-forgotten-key", 0) {
@@ -326,22 +326,22 @@ impl<F: Fs> StateMachine<F> {
             store.save(&file).and_then(|()| store.purge(keep)).map_err(io::Error::other)?;
             Ok::<_, io::Error>(loaded)
         });
-        let loaded = saved_and_loaded.await.map_err(io::Error::other)??;
+        let loaded = saved_and_loaded.await??;
         fp!("raft-before-snapshot-mark");
         self.files.log.mark_received(mark).await?;
         fp!("raft-after-snapshot-mark");
         let databases = self.files.databases.clone();
         let index = LogIndex(at.index);
-        let switched = tokio::task::spawn_blocking(move || databases.switch_to(index));
-        switched.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let switched = self.files.threads.run(move || databases.switch_to(index)).await?;
+        switched.map_err(io::Error::other)?;
         fp!("raft-before-replace");
         let retired = self.machine.replace(loaded).map_err(io::Error::other)?;
         self.membership = meta.last_membership.clone();
         *self.newest.lock() = meta.clone();
         self.applied.send_replace(at.index);
         self.installs.send_modify(|installs| *installs += 1);
-        let (databases, in_use) = (self.files.databases.clone(), self.in_use.clone());
-        tokio::spawn(retire(retired, databases, in_use));
+        let SnapshotFiles { databases, threads, in_use, .. } = self.files.clone();
+        tokio::spawn(retire(retired, databases, threads, in_use));
         fp!("raft-after-apply-snap");
         Ok(())
     }
@@ -357,13 +357,18 @@ fn forget_a_key(backend: &Backend) -> Result<(), etcdrs_backend::Error> {
 }
 
 /// Removes the old database once nobody reads it any more.
-async fn retire(retired: apply::Retired, databases: DbDirs<OsFs>, in_use: mpsc::Sender<Never>) {
-    let freed = tokio::task::spawn_blocking(move || retired.into_backend()).await;
+async fn retire(
+    retired: apply::Retired,
+    databases: DbDirs<OsFs>,
+    threads: Threads,
+    in_use: mpsc::Sender<Never>,
+) {
+    let freed = threads.run(move || retired.into_backend()).await;
     // The pool ends only with the process; the next start removes the files then.
     let Ok(mut backend) = freed else { return };
     loop {
         let databases = databases.clone();
-        let closed = tokio::task::spawn_blocking(move || {
+        let closed = threads.run(move || {
             let path = backend.close()?;
             if let Err(error) = databases.remove(&path) {
                 tracing::warn!(%error, "could not remove the old database");

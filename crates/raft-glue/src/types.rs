@@ -102,7 +102,7 @@ impl openraft::RaftTypeConfig for TypeConfig {
     type Vote = openraft::Vote<LeaderId>;
     type Payload = Payload;
     type Entry = openraft::Entry<CommittedLeaderId, Self::Payload>;
-    type AsyncRuntime = openraft_rt_tokio::TokioRuntime;
+    type AsyncRuntime = crate::runtime::Runtime;
     type Responder<T>
         = Waiter<T>
     where

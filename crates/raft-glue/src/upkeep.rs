@@ -17,6 +17,7 @@ use crate::handle::Status;
 use crate::log_store::LogStore;
 use crate::members::Membership;
 use crate::node::Config;
+use crate::runtime::Threads;
 use crate::state_machine::StateMachine;
 use crate::types::TypeConfig;
 
@@ -120,13 +121,13 @@ pub(crate) async fn keep_snapshots<F: Fs>(
 }
 
 /// Deletes segments that nothing needs any more beyond `wals_max`.
-pub(crate) async fn keep_wals<F: Fs>(fs: F, dir: PathBuf, wals_max: usize) {
+pub(crate) async fn keep_wals<F: Fs>(fs: F, threads: Threads, dir: PathBuf, wals_max: usize) {
     let mut ticks = tokio::time::interval(PURGE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let (fs, dir) = (fs.clone(), dir.clone());
-        let purged = tokio::task::spawn_blocking(move || wal::purge(&fs, &dir, wals_max)).await;
+        let purged = threads.run(move || wal::purge(&fs, &dir, wals_max)).await;
         if let Ok(Err(error)) = purged {
             tracing::warn!(%error, "could not purge log segments");
         }

@@ -9,23 +9,23 @@ use common::{block_on, config, put};
 use etcdrs_apply::{Machine, Options};
 use etcdrs_backend::Backend;
 use etcdrs_platform::OsFs;
-use etcdrs_raft_glue::{NoPeers, Node};
+use etcdrs_raft_glue::{NoPeers, Node, StartError};
 use etcdrs_types::{ClusterId, MemberId};
 
 const MEMBER: MemberId = MemberId(7);
 
 async fn start(dir: &Path) -> (Node<OsFs>, etcdrs_apply::Shared) {
+    try_start(dir).await.expect("start node")
+}
+
+async fn try_start(dir: &Path) -> Result<(Node<OsFs>, etcdrs_apply::Shared), StartError> {
     let backend = Backend::open(&dir.join("db"), &Default::default()).expect("open backend");
     let options =
         Options { store: Default::default(), lease: Default::default(), watch: Default::default() };
     let opened = Machine::open(backend, options).expect("open machine");
     let shared = opened.machine.shared();
-    (
-        Node::start(OsFs, config(dir, MEMBER, &[MEMBER]), opened, Arc::new(NoPeers))
-            .await
-            .expect("start node"),
-        shared,
-    )
+    let config = config(dir, MEMBER, &[MEMBER]);
+    Ok((Node::start(OsFs, config, opened, Arc::new(NoPeers)).await?, shared))
 }
 
 #[test]
@@ -92,5 +92,22 @@ fn proposals_after_the_stop_are_refused() {
         let late = handle.propose(put("b")).await;
         assert_eq!(late.map(drop), Err(etcdrs_raft_glue::ProposeError::Stopped));
         assert!(handle.read_barrier().await.is_err());
+    });
+}
+
+#[test]
+fn a_database_without_its_log_is_refused() {
+    block_on(async {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (node, shared) = start(dir.path()).await;
+        for i in 0..30 {
+            node.handle().propose(put(&format!("k{i}"))).await.expect("applied");
+        }
+        node.stop().await;
+        shared.backend().flush().expect("flush");
+        drop(shared);
+        std::fs::remove_dir_all(dir.path().join("wal")).expect("remove the log");
+        let refused = try_start(dir.path()).await;
+        assert!(matches!(refused.map(drop), Err(StartError::LogMissing { applied: 30.., .. })));
     });
 }

@@ -53,4 +53,4 @@ pub use crate::reader::{Summary, metadata, read_entries, read_only, verify};
 pub use crate::replay::Replayed;
 pub use crate::types::{Batch, Entry, EntryKind, HardState, Metadata, SnapshotMark, Vote};
 pub use crate::wal::{Opened, Repaired, Wal};
-pub use crate::writer::{Completion, Writer};
+pub use crate::writer::{Completion, Hand, Writer};

@@ -39,10 +39,18 @@ struct Handle {
     thread: Mutex<Option<JoinHandle<Result<(), WriteError>>>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    wake: Condvar,
+    work: Condvar,
+    /// Who is woken in the thread's place, if there is none.
+    hand: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("queue", &self.queue).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +67,15 @@ enum State {
     Running,
     Closing,
     Failed(WriteFailed),
+}
+
+impl Queue {
+    /// Moves all items to `taken`, the next one last.
+    fn give(&mut self, taken: &mut Vec<Item>) {
+        self.is_urgent = false;
+        std::mem::swap(&mut self.items, taken);
+        taken.reverse();
+    }
 }
 
 enum Item {
@@ -80,6 +97,13 @@ impl Shared {
         // Nothing is done under the lock that can leave the queue half changed.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn wake(&self) {
+        match &self.hand {
+            Some(wake) => wake(),
+            None => self.work.notify_one(),
+        }
+    }
 }
 
 impl Writer {
@@ -90,6 +114,15 @@ impl Writer {
         let thread =
             std::thread::Builder::new().name("wal".to_owned()).spawn(move || service.run())?;
         Ok(Self(Arc::new(Handle { shared, thread: Mutex::new(Some(thread)) })))
+    }
+
+    /// A writer without a thread: its work is done by calls of [`Hand`], for simulations in which
+    /// nothing may depend on when a thread runs. `wake` is called, on the thread of the one who
+    /// queued it, when there is work; it must not block.
+    pub fn by_hand<F: Fs>(wal: Wal<F>, wake: impl Fn() + Send + Sync + 'static) -> (Self, Hand<F>) {
+        let shared = Arc::new(Shared { hand: Some(Box::new(wake)), ..Shared::default() });
+        let service = Service::new(wal, Arc::clone(&shared));
+        (Self(Arc::new(Handle { shared, thread: Mutex::new(None) })), Hand(service))
     }
 
     /// Queues a batch. Batches are written in the order of the calls. `done` is called when
@@ -128,7 +161,7 @@ impl Writer {
     }
 
     /// Writes what is queued, syncs, ends the thread and lets go of the log. Later calls of any
-    /// handle get an error.
+    /// handle get an error. Without a thread it is [`Hand::is_closing`] that turns true.
     pub fn close(&self) -> Result<(), WriteError> {
         self.0.begin_close();
         let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -159,7 +192,7 @@ impl Writer {
         queue.is_urgent |= is_urgent;
         drop(queue);
         if wakes || is_first {
-            self.0.shared.wake.notify_one();
+            self.0.shared.wake();
         }
     }
 }
@@ -171,7 +204,7 @@ impl Handle {
             queue.state = State::Closing;
         }
         drop(queue);
-        self.shared.wake.notify_one();
+        self.shared.wake();
     }
 }
 
@@ -235,7 +268,12 @@ impl<F: Fs> Service<F> {
     fn run(mut self) -> Result<(), WriteError> {
         while self.take() {
             self.write_taken()?;
+            self.finish_group()?;
         }
+        self.close()
+    }
+
+    fn close(mut self) -> Result<(), WriteError> {
         fp!("wal-writer-closing");
         match self.wal.take() {
             Some(wal) => wal.close(),
@@ -248,23 +286,22 @@ impl<F: Fs> Service<F> {
         let mut queue = self.shared.queue();
         while !queue.is_urgent && matches!(queue.state, State::Running) {
             if queue.items.is_empty() {
-                queue = self.shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let waited = self.shared.wake.wait_timeout(queue, COMMIT_DELAY);
+            let waited = self.shared.work.wait_timeout(queue, COMMIT_DELAY);
             let (again, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = again;
             if timeout.timed_out() {
                 break;
             }
         }
-        queue.is_urgent = false;
-        std::mem::swap(&mut queue.items, &mut self.taken);
+        queue.give(&mut self.taken);
         drop(queue);
-        self.taken.reverse();
         !self.taken.is_empty()
     }
 
+    /// Writes what was taken; only a group that has grown too long is synced.
     fn write_taken(&mut self) -> Result<(), WriteError> {
         while let Some(item) = self.taken.pop() {
             let Some(wal) = &mut self.wal else { break };
@@ -280,7 +317,7 @@ impl<F: Fs> Service<F> {
                 }
             }
         }
-        self.finish_group()
+        Ok(())
     }
 
     fn finish_group(&mut self) -> Result<(), WriteError> {
@@ -304,6 +341,55 @@ impl<F: Fs> Service<F> {
             }
         }
         failure.map_or(Ok(()), |failed| Err(failed.into()))
+    }
+}
+
+/// The work of a [`Writer`] that has no thread.
+pub struct Hand<F: Fs>(Service<F>);
+
+impl<F: Fs> Hand<F> {
+    /// Writes everything that is queued; `false` if nothing is.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`] ends the log, as it would end the thread.
+    pub fn write(&mut self) -> Result<bool, WriteError> {
+        let mut queue = self.0.shared.queue();
+        queue.give(&mut self.0.taken);
+        drop(queue);
+        let some = !self.0.taken.is_empty();
+        self.0.write_taken()?;
+        Ok(some)
+    }
+
+    /// Syncs what was written and tells those who wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub fn sync(&mut self) -> Result<(), WriteError> {
+        self.0.finish_group()
+    }
+
+    /// Whether the writer was closed, or nobody holds it any more.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        !matches!(self.0.shared.queue().state, State::Running)
+    }
+
+    /// Lets go of the log, after what was written last was synced.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`].
+    pub fn close(self) -> Result<(), WriteError> {
+        self.0.close()
+    }
+}
+
+impl<F: Fs> fmt::Debug for Hand<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hand").field(&self.0.shared).finish()
     }
 }
 

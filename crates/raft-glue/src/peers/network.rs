@@ -180,6 +180,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
             Ok(SnapshotResponse::new(taken.vote()))
         };
         tokio::select! {
+            biased;
             result = send => result,
             closed = cancel => Err(StreamingError::Closed(closed)),
         }

@@ -248,3 +248,28 @@ fn the_last_handle_ends_the_thread_after_writing_what_is_queued() {
     drop(writer);
     assert_eq!(told.recv(), Ok(true));
 }
+
+#[test]
+fn a_hand_does_the_work_of_the_thread() {
+    let fs = sim(1);
+    let wal = Wal::create(fs.clone(), dir(), &metadata(), small()).unwrap();
+    let woken = Arc::new(AtomicUsize::new(0));
+    let wakes = Arc::clone(&woken);
+    let (writer, mut hand) = Writer::by_hand(wal, move || {
+        wakes.fetch_add(1, Ordering::Relaxed);
+    });
+    let (tell, told) = mpsc::channel();
+    writer.submit(one(1), move |outcome| tell.send(outcome).unwrap());
+    assert_eq!(woken.load(Ordering::Relaxed), 1);
+    assert!(hand.write().unwrap());
+    assert!(told.try_recv().is_err(), "written is not durable");
+    assert!(content(&fs.crash_with(CrashMode::LoseAll)).entries.is_empty());
+    hand.sync().unwrap();
+    told.try_recv().unwrap().unwrap();
+    assert!(!hand.write().unwrap());
+    assert!(!hand.is_closing());
+    drop(writer);
+    assert!(hand.is_closing());
+    hand.close().unwrap();
+    assert_eq!(content(&fs.crash_with(CrashMode::LoseAll)).entries.len(), 1);
+}
