@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is best shown where it happens")]
 
 mod harness;
+mod slow_disk;
 
 use etcdrs_tests::robustness::check::Rule;
 use etcdrs_tests::robustness::faults::Kind;
