@@ -26,23 +26,15 @@ async fn w_01_each_write_is_one_entry() {
                 4 => drop(c.range(get("b")).await),
                 5 => drop(c.try_revoke(100 + at as i64).await.unwrap()),
                 6 => expect_error(c.try_revoke(99).await.map(drop), errors::LEASE_NOT_FOUND),
-                _ => drop(c.put_with_lease_or_fail().await),
+                _ => {
+                    let request = pb::PutRequest { lease: 12345, ..put("l", "v") };
+                    expect_error(c.try_put(request).await, errors::LEASE_NOT_FOUND);
+                }
             }
             let now = c.status().await.raft_index;
             assert_eq!(now, last + u64::from(is_write), "step {step} through member {at}");
             last = now;
         }
-    }
-}
-
-trait PutWithUnknownLease {
-    async fn put_with_lease_or_fail(&mut self);
-}
-
-impl PutWithUnknownLease for Clients {
-    async fn put_with_lease_or_fail(&mut self) {
-        let request = pb::PutRequest { lease: 12345, ..put("l", "v") };
-        expect_error(self.try_put(request).await, errors::LEASE_NOT_FOUND);
     }
 }
 
