@@ -82,6 +82,14 @@ impl Forwarded {
         }
     }
 
+    /// Tells all that wait that nobody knows: a database took the place of what was applied here,
+    /// and their entries may have come with it.
+    pub(crate) fn overtaken(&self) {
+        let mut waiting = self.0.waiting.lock();
+        self.0.count.fetch_sub(waiting.len(), Ordering::Release);
+        waiting.clear();
+    }
+
     fn take(&self, id: u64) -> Option<oneshot::Sender<Committed>> {
         let taken = self.0.waiting.lock().remove(&id)?;
         self.0.count.fetch_sub(1, Ordering::Release);
@@ -135,6 +143,11 @@ mod tests {
         forwarded.applied(&bytes, committed);
         assert_eq!(ticket.committed.try_recv().expect("told").index, LogIndex(3));
         assert!(!forwarded.any());
+
+        let (bytes, mut ticket) = forwarded.register(&request.encode_to_vec());
+        forwarded.overtaken();
+        assert!(!forwarded.any() && ticket.committed.try_recv().is_err());
+        forwarded.applied(&bytes, || panic!("nobody waits any more"));
     }
 
     /// U31: a million ids of three members with four lives each.

@@ -191,7 +191,7 @@ impl Handle {
             tokio::select! {
                 biased;
                 committed = &mut ticket.committed => {
-                    return committed.map(Some).map_err(|_| ProposeError::Stopped);
+                    return committed.map(Some).map_err(|_| ProposeError::OutcomeUnknown);
                 }
                 refused = &mut call.answer, if !call.is_lost() => match refused {
                     Ok(_) => return Ok(None),

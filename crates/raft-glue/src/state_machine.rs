@@ -339,6 +339,7 @@ impl<F: Fs> StateMachine<F> {
         self.membership = meta.last_membership.clone();
         *self.newest.lock() = meta.clone();
         self.applied.send_replace(at.index);
+        self.forwarded.overtaken();
         self.installs.send_modify(|installs| *installs += 1);
         let SnapshotFiles { databases, threads, in_use, .. } = self.files.clone();
         tokio::spawn(retire(retired, databases, threads, in_use));

@@ -11,6 +11,7 @@ mod switch;
 mod basics;
 mod crashes;
 mod disks;
+mod forwarding;
 mod hand_off;
 mod leaders;
 mod nonsense;
