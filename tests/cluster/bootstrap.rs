@@ -175,6 +175,37 @@ async fn u_24_force_new_cluster_makes_one_member_of_three() {
     cluster.move_leader(1).await;
 }
 
+/// U24: a learner that is the only one left votes from then on. (etcd 3.5.1 leaves it without a
+/// voter, and nobody ever leads.)
+#[tokio::test]
+async fn u_24_force_new_cluster_makes_a_voter_of_a_learner() {
+    if target::under_test().flavour == Flavour::Etcd35 {
+        return;
+    }
+    let mut cluster = Shape::new().size(1).start().await;
+    let mut clients = cluster.clients(0).await;
+    let at = cluster.join(true).await;
+    let newest = clients.put("a", "1").await.header.unwrap().revision;
+    let applied = || async {
+        let status = cluster.clients(at).await.status().await;
+        (status.header.unwrap().revision == newest).then_some(())
+    };
+    eventually("the learner has everything", applied).await;
+    for member in &mut cluster.members {
+        member.terminate().await;
+    }
+    cluster.members[at].add_flag("force-new-cluster", true);
+    cluster.members[at].restart().await;
+    cluster.members[at].remove_flag("force-new-cluster");
+    // What it finds at its next start, too, is a cluster of one voter.
+    cluster.members[at].bounce().await;
+    let mut clients = cluster.clients(at).await;
+    let members = clients.members().await;
+    assert!(members.len() == 1 && !members[0].is_learner, "{members:?}");
+    assert_eq!(clients.get("a").await.unwrap().value, "1");
+    clients.put("a", "2").await;
+}
+
 /// U19, operations §2.10: three members find each other through a one-member etcd. (3.5.1 knows only
 /// the older discovery.)
 #[tokio::test]
