@@ -307,10 +307,4 @@ impl Handle {
             Err(_) => Err(AskError::Lost),
         }
     }
-
-    /// Whether messages can be sent to `peer` now.
-    #[must_use]
-    pub fn reaches(&self, peer: MemberId) -> bool {
-        self.peers.is_up(peer)
-    }
 }

@@ -8,13 +8,14 @@ mod inbound;
 mod message;
 mod network;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use etcdrs_platform::fp;
+use etcdrs_platform::failpoint::strikes;
 use etcdrs_types::MemberId;
 use futures_util::Stream;
 use parking_lot::Mutex;
@@ -99,7 +100,6 @@ struct Inner {
     next_call: AtomicU64,
     /// In order, so that a broken link is heard of in the same order in every simulation.
     waiting: Mutex<BTreeMap<u64, Waiting>>,
-    up: Mutex<HashSet<MemberId>>,
 }
 
 struct Waiting {
@@ -138,7 +138,6 @@ impl Peers {
             transport,
             next_call: AtomicU64::new(1),
             waiting: Mutex::default(),
-            up: Mutex::default(),
         }))
     }
 
@@ -149,12 +148,15 @@ impl Peers {
     /// Sends a call.
     pub(crate) fn call(&self, to: MemberId, lane: Lane, body: Body) -> Result<Call, Unsent> {
         let number = self.0.next_call.fetch_add(1, Ordering::Relaxed);
+        let lost = body.is_heartbeat() && strikes("raft-drop-heartbeat", number);
         let message = Envelope::encoded(number, body);
         let (answer, receiver) = oneshot::channel();
         // Registered first: the answer may be quicker than this thread.
         self.0.waiting.lock().insert(number, Waiting { peer: to, answer });
         let call = Call { answer: receiver, number, peers: self.clone(), lost: false };
-        self.0.transport.send(to, lane, message)?;
+        if !lost {
+            self.0.transport.send(to, lane, message)?;
+        }
         Ok(call)
     }
 
@@ -183,15 +185,8 @@ impl Peers {
 
     /// Notes that messages can or cannot be sent to `peer`.
     fn link_changed(&self, peer: MemberId, up: bool) {
-        if up {
-            self.0.up.lock().insert(peer);
-        } else {
-            self.0.up.lock().remove(&peer);
+        if !up {
             self.0.waiting.lock().retain(|_, call| call.peer != peer);
         }
-    }
-
-    pub(crate) fn is_up(&self, peer: MemberId) -> bool {
-        self.0.up.lock().contains(&peer)
     }
 }

@@ -223,14 +223,17 @@ pub(crate) async fn install<F: Fs>(
     while let Some(Arrived { vote, meta, dir, done }) = arrived.recv().await {
         let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(dir.clone()) };
         let result = raft.install_full_snapshot(vote, snapshot).await;
-        let databases = databases.clone();
-        // Refused, or not needed any more: then nobody else removes it before the next start.
-        let removed = threads.run(move || match databases.remove(&dir) {
-            Ok(()) | Err(etcdrs_snap::DbError::Live { .. }) => {}
-            Err(error) => tracing::warn!(%error, "could not remove a received database"),
-        });
-        // The pool ends only with the process.
-        let _ = removed.await;
+        // Refused, or not needed any more: then nobody else removes it before the next start. When
+        // raft failed the log may have a mark for it already, and the next start completes that.
+        if result.is_ok() {
+            let databases = databases.clone();
+            let removed = threads.run(move || match databases.remove(&dir) {
+                Ok(()) | Err(etcdrs_snap::DbError::Live { .. }) => {}
+                Err(error) => tracing::warn!(%error, "could not remove a received database"),
+            });
+            // The pool ends only with the process.
+            let _ = removed.await;
+        }
         let result = result.map(|response| response.vote).map_err(|error| error.to_string());
         // The sender may have gone away.
         let _ = done.send(result);

@@ -177,6 +177,13 @@ pub(crate) struct SnapshotTaken {
     vote: VoteRecord,
 }
 
+impl Body {
+    /// Whether it is what a leader says when it has nothing to say.
+    pub(crate) fn is_heartbeat(&self) -> bool {
+        matches!(self, Self::Append(append) if append.entries.is_empty())
+    }
+}
+
 impl Envelope {
     pub(crate) fn encoded(call: u64, body: Body) -> Bytes {
         Self { call, body: Some(body) }.encode_to_vec().into()
