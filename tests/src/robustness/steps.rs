@@ -138,10 +138,10 @@ pub(super) fn choose(number: u64, members: usize) -> (Occasion, &'static str) {
         Stop,
     };
     let candidates = match number % 3 {
+        _ if members < 2 => with(&[Load, Defragment, Start, Stop]),
         0 => with(&[Load, Lead]),
-        1 if members > 1 => with(&[SendDatabase, ReceiveDatabase]),
-        _ if members > 1 => with(&[Election, Change, Changed, Defragment, Start, Stop, Lead]),
-        _ => with(&[Load, Defragment, Start, Stop]),
+        1 => with(&[SendDatabase, ReceiveDatabase]),
+        _ => with(&[Election, Change, Changed, Defragment, Start, Stop, Lead]),
     };
     candidates[(number / 3) as usize % candidates.len()]
 }
