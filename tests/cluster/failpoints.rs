@@ -26,6 +26,18 @@ async fn with_failpoints() -> Option<PathBuf> {
     Some(tokio::task::spawn_blocking(|| build(false).unwrap()).await.unwrap())
 }
 
+/// Three members, and the failpoints of member 0, which leads.
+async fn controlled(folder: &Path, binary: &Path) -> (Cluster, Control) {
+    let control = Control { address: format!("127.0.0.1:{}", free_port()) };
+    let only_one = format!(
+        "for word; do case $word in --name=m0) export ETCD_RS_FAILPOINTS_HTTP={};; esac; done",
+        control.address
+    );
+    let cluster = Shape::of(script(folder, &only_one, binary)).start().await;
+    cluster.move_leader(0).await;
+    (cluster, control)
+}
+
 /// W02, CO-05: a member that has more than 5,000 committed entries still to apply takes nothing
 /// more to be replicated, serves what is local, and recovers. Here it is a leader whose disk hangs:
 /// the others commit without it.
@@ -33,13 +45,7 @@ async fn with_failpoints() -> Option<PathBuf> {
 async fn w_02_a_member_that_lags_far_says_too_many_requests() {
     let Some(binary) = with_failpoints().await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let control = Control { address: format!("127.0.0.1:{}", free_port()) };
-    let only_one = format!(
-        "for word; do case $word in --name=m0) export ETCD_RS_FAILPOINTS_HTTP={};; esac; done",
-        control.address
-    );
-    let cluster = Shape::of(script(folder.path(), &only_one, &binary)).start().await;
-    cluster.move_leader(0).await;
+    let (cluster, control) = controlled(folder.path(), &binary).await;
     let mut slow = cluster.clients(0).await;
     let near = cluster.clients(1).await;
     slow.put("far", "v").await;
@@ -86,4 +92,23 @@ async fn r_49_failpoints_are_in_test_builds_only() {
     let mut setup = Shape::of(script(folder.path(), all, &binary)).size(1).spawn();
     let _ = setup.members[0].wait_exit().await;
     assert!(setup.members[0].log().text().contains("failpoint exit: wal-before-sync"));
+}
+
+/// R49: heartbeats can be dropped; nobody who hears none for so long goes on waiting.
+#[tokio::test]
+async fn r_49_a_leader_without_heartbeats_is_replaced() {
+    let Some(binary) = with_failpoints().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (cluster, control) = controlled(folder.path(), &binary).await;
+    let term = cluster.clients(1).await.status().await.raft_term;
+    control.arm("raft-drop-heartbeat", "return").await.unwrap();
+    let replaced = || async {
+        let leader = cluster.leader_among(&[1, 2]).await;
+        let now = cluster.clients(leader).await.status().await.raft_term;
+        (now > term).then_some(())
+    };
+    eventually("another one leads", replaced).await;
+    cluster.clients(1).await.put("k", "v").await;
+    assert!(control.disarm("raft-drop-heartbeat").await.unwrap().is_some_and(|struck| struck > 0));
+    cluster.wait_equal(&[0, 1, 2]).await;
 }
