@@ -65,14 +65,14 @@ async fn one_member() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_members() {
-    clean(options(2, 15)).await;
+    clean(options(18, 15)).await;
 }
 
 /// Steps, disks and members that come and go, by encrypted links.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_members_and_their_disks() {
     let faults = vec![Kind::Step, Kind::FailDisk, Kind::SlowDisk, Kind::Membership];
-    clean(RunOptions { faults, peer_tls: true, ..options(4, 12) }).await;
+    clean(RunOptions { faults, peer_tls: true, ..options(22, 12) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
