@@ -21,7 +21,7 @@ pub(super) const EXIT_SIGN: &str = "failpoint exit: ";
 const SIGN: &str = "failpoints are listened for at";
 
 /// A member may be busy, or asleep in a failpoint of its own.
-const LIMIT: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The control port of one member.

@@ -17,7 +17,7 @@ use crate::target::{Flavour, Target};
 /// Generous, because a loaded machine with two cores builds and tests at once.
 const START_LIMIT: Duration = Duration::from_secs(45);
 /// The longest that a fault and its healing may take when all goes well.
-pub(super) const RECOVERY_LIMIT: Duration = Duration::from_secs(90);
+pub(super) const RECOVERY_LIMIT: Duration = Duration::from_secs(120);
 const READ_LIMIT: Duration = Duration::from_secs(2);
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 const TAIL_LINES: usize = 40;

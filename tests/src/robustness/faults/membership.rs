@@ -60,7 +60,7 @@ pub(super) async fn replace(cluster: &mut Cluster, fault: Fault, wire: &Wire) ->
     // One at a time, and nobody else is away: otherwise the rules forbid it, or a quorum is lost.
     cluster.heal().await?;
     let (at, by) = (fault.member, fault.other);
-    let id = cluster.status(at).await?.header.context("a header")?.member_id;
+    let id = id_of(cluster, at).await?;
     let alive = fault.variant.is_multiple_of(2);
     let ours = cluster.members[at].flavour() == Flavour::Current;
     if !alive {
@@ -96,6 +96,18 @@ pub(super) async fn replace(cluster: &mut Cluster, fault: Fault, wire: &Wire) ->
     }
     make(cluster, by, Change::Promote(added)).await?;
     Ok(format!("{told}, {id:x} replaced by {added:x}"))
+}
+
+/// The id of a member, which is well but may be busy.
+async fn id_of(cluster: &Cluster, at: usize) -> Result<u64> {
+    let limit = Instant::now() + CHANGE_LIMIT;
+    loop {
+        match cluster.status(at).await {
+            Ok(status) => return Ok(status.header.context("a header")?.member_id),
+            Err(error) if Instant::now() > limit => return Err(error),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
 }
 
 /// Starts the new member; with failpoints its first start ends at a step of its own.

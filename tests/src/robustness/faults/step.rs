@@ -21,6 +21,7 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 const LAG_LIMIT: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(200);
+/// Nothing that is asked for takes longer on a cluster that is well.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 
 /// What became of an armed failpoint.
@@ -57,7 +58,10 @@ pub(super) async fn step(cluster: &mut Cluster, fault: Fault) -> Result<String> 
         Occasion::Start | Occasion::Create => start(cluster, member, name, &action)?,
         _ => {
             cluster.members[member].arm(name, &action).await?;
-            provoke(cluster, fault, member, occasion).await?
+            // It may end on the way, or have other troubles just then.
+            let provoking = provoke(cluster, fault, member, occasion);
+            let _ = timeout(ASK_LIMIT, provoking).await;
+            true
         }
     };
     if !began {
@@ -122,35 +126,28 @@ pub(super) async fn outcome(
 }
 
 /// Does what leads to the step beside the load.
-async fn provoke(
-    cluster: &mut Cluster,
-    fault: Fault,
-    member: usize,
-    occasion: Occasion,
-) -> Result<bool> {
+async fn provoke(cluster: &Cluster, fault: Fault, member: usize, occasion: Occasion) -> Result<()> {
     match occasion {
         Occasion::Stop => cluster.members[member].ask_to_end()?,
         Occasion::Election => {
             // To this member, or away from it. Refused while an election runs, which is as good.
             let leads = cluster.leader().await == Some(member);
-            let _ = cluster.move_leader(if leads { fault.other } else { member }).await;
+            cluster.move_leader(if leads { fault.other } else { member }).await?;
         }
         Occasion::Defragment => {
             let mut clients = cluster.direct(member).await?;
-            // It may end on the way, as it should.
-            let asked = clients.maintenance.defragment(pb::DefragmentRequest {});
-            let _ = timeout(ASK_LIMIT, asked).await;
+            clients.maintenance.defragment(pb::DefragmentRequest {}).await?;
         }
         Occasion::Change | Occasion::Changed => {
-            // What it was before: every change goes through the log. It fails if the leader ends.
+            // What it was before: every change goes through the log.
             let id = cluster.status(member).await?.header.context("a header")?.member_id;
             let mut clients = cluster.direct(member).await?;
             let urls = vec![cluster.peer_urls[member].clone()];
-            let _ = timeout(ASK_LIMIT, clients.try_member_update(id, urls)).await;
+            clients.try_member_update(id, urls).await?;
         }
         _ => {}
     }
-    Ok(true)
+    Ok(())
 }
 
 /// A member is away until it needs the database, and comes by the step when it gets it.
