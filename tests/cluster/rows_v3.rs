@@ -100,8 +100,9 @@ async fn row_092_cl_06_etcdctl_watches_on_when_its_member_is_gone() {
     for at in 0..3 {
         let through = (at + 1) % 3;
         let mut clients = cluster.clients(through).await;
-        if at == 1 {
-            // SIGTERM ends streams in order, kill -9 does not.
+        if at == 1 && cluster.members[at].flavour() == Flavour::Current {
+            // Streams end in order, with a code after which the client goes on (CL-12). Those of
+            // etcd 3.5.1 end in other ways now and then.
             cluster.members[at].terminate().await;
         } else {
             cluster.members[at].kill();
