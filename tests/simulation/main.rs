@@ -16,9 +16,6 @@ use std::time::Duration;
 
 use world::{Plan, Report, simulate};
 
-/// Chooses other seeds than the fixed ones: `first` or `first..end`.
-const SEEDS: &str = "ETCD_RS_TEST_SEEDS";
-
 fn plan(seed: u64) -> Plan {
     Plan { seed, members: 3, clients: 5, load: Duration::from_secs(20), faults: true }
 }
@@ -40,8 +37,7 @@ fn must_be_clean(seed: u64) -> Report {
     show(seed, &report);
     assert!(
         report.verdict.is_clean(),
-        "seed {seed}\n{}\n{}\nagain: {SEEDS}={seed} cargo test -p etcdrs-tests --test simulation \
-         -- --ignored --nocapture; ETCD_RS_TEST_TRACE=FILE writes every step",
+        "seed {seed}\n{}\n{}\nagain: cargo xtask simulate --seeds {seed} --trace FILE",
         report.faults.join("\n"),
         report.explanation
     );
@@ -49,9 +45,10 @@ fn must_be_clean(seed: u64) -> Report {
     report
 }
 
-/// R02: elections, log matching and safety hold under loss, reordering of links, restarts and
-/// power loss, for the seeds that CI has time for.
+/// R02: elections, log matching and safety hold under loss, delay, restarts and power loss, for
+/// the seeds that CI has time for.
 #[test]
+#[cfg_attr(not(tokio_unstable), ignore = "run by cargo xtask simulate")]
 fn r_02_seeds_of_ci() {
     let reports: Vec<Report> = (1..=6).map(must_be_clean).collect();
     assert!(reports.iter().map(|report| report.installs).sum::<u64>() > 0, "no snapshot was sent");
@@ -60,6 +57,7 @@ fn r_02_seeds_of_ci() {
 
 /// A seed means the same run, to the microsecond and the byte.
 #[test]
+#[cfg_attr(not(tokio_unstable), ignore = "run by cargo xtask simulate")]
 fn a_seed_is_one_run() {
     let run = |seed| simulate(Plan { load: Duration::from_secs(6), ..plan(seed) }).trace;
     assert_eq!(run(7), run(7));
@@ -67,9 +65,9 @@ fn a_seed_is_one_run() {
 }
 
 #[test]
-#[ignore = "takes its time"]
-fn many_seeds() {
-    let seeds = std::env::var(SEEDS).unwrap_or("100..200".into());
+#[ignore = "run by cargo xtask simulate --seeds"]
+fn chosen_seeds() {
+    let seeds = std::env::var("ETCD_RS_TEST_SEEDS").unwrap_or("100..200".into());
     let parse = |number: &str| number.parse::<u64>().expect("a number");
     let (first, end) = match seeds.split_once("..") {
         Some((first, end)) => (parse(first), parse(end)),

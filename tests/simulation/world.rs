@@ -65,11 +65,10 @@ pub(crate) fn simulate(plan: Plan) -> Report {
     // The thread's random numbers are the seed's from here on.
     let run = std::thread::Builder::new().name(format!("seed {}", plan.seed)).spawn(move || {
         ThreadRandom::seed(plan.seed);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        #[cfg(tokio_unstable)]
+        builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&plan.seed.to_le_bytes()));
+        let runtime = builder.enable_time().start_paused(true).build().unwrap();
         runtime.block_on(run(plan))
     });
     match run.unwrap().join() {

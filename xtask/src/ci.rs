@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use crate::stopwatch::Stopwatch;
-use crate::{codegen, tidy};
+use crate::{codegen, simulate, tidy};
 
 /// Code behind features that only the instruction benches and the tests of planted faults turn on.
 const CLIPPY: &[&str] = &[
@@ -45,6 +45,7 @@ const STEPS: &[(&str, Step)] = &[
             "--examples",
         ]),
     ),
+    ("simulation", Step::Simulation),
     ("doc tests", Step::Tests(&["test", "--workspace", "--no-fail-fast", "--doc"])),
     ("deny", Step::Task(deny)),
 ];
@@ -54,6 +55,8 @@ enum Step {
     Cargo(&'static [&'static str]),
     /// A cargo command that prints `test result:` lines.
     Tests(&'static [&'static str]),
+    /// The tests of the simulation, which is built another way.
+    Simulation,
     /// A function of this program.
     Task(fn(&Path) -> anyhow::Result<()>),
 }
@@ -91,7 +94,11 @@ pub(crate) fn run(root: &Path, args: &[String]) -> anyhow::Result<()> {
 fn run_step(root: &Path, step: &Step, summaries: &mut Vec<String>) -> anyhow::Result<()> {
     match step {
         Step::Cargo(args) => cargo(root, args),
-        Step::Tests(args) => tests(root, args, summaries),
+        Step::Tests(args) => {
+            let mut cargo = Command::new("cargo");
+            tests(cargo.args(*args).current_dir(root), summaries)
+        }
+        Step::Simulation => tests(&mut simulate::cargo(root), summaries),
         Step::Task(task) => task(root),
     }
 }
@@ -104,9 +111,8 @@ fn cargo(root: &Path, args: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tests(root: &Path, args: &[&str], summaries: &mut Vec<String>) -> anyhow::Result<()> {
-    let mut child =
-        Command::new("cargo").args(args).current_dir(root).stdout(Stdio::piped()).spawn()?;
+fn tests(cargo: &mut Command, summaries: &mut Vec<String>) -> anyhow::Result<()> {
+    let mut child = cargo.stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().context("stdout was piped")?;
     for line in BufReader::new(stdout).lines() {
         let line = line?;
@@ -116,7 +122,7 @@ fn tests(root: &Path, args: &[&str], summaries: &mut Vec<String>) -> anyhow::Res
         }
     }
     if !child.wait()?.success() {
-        bail!("cargo {} failed", args.join(" "));
+        bail!("{cargo:?} failed");
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod codegen;
 mod dist;
 mod instructions;
+mod simulate;
 mod size;
 mod stopwatch;
 mod tidy;
@@ -26,6 +27,7 @@ usage: cargo xtask <task> [options]
   size [--help]       memory and stalls of this server with a store larger than its memory budget
   cluster [--help]    a cluster of this server on this machine, until Ctrl-C
   robustness [--help] a cluster under load and faults, judged by the checker
+  simulate [--help]   three members on virtual time; every run repeatable from its seed
   dist [--help]       the release archive
   codegen [--check]   generate proto/src/gen from the .proto files (or check that it is current)
 ";
@@ -51,6 +53,7 @@ fn run(args: &[String]) -> anyhow::Result<()> {
         Some(("size", rest)) => size::run(&root, rest),
         Some(("cluster", rest)) => cluster::run(&root, rest),
         Some(("robustness", rest)) => robustness(&root, rest),
+        Some(("simulate", rest)) => simulate::run(&root, rest),
         Some(("dist", rest)) => dist::run(&root, rest),
         Some(("codegen", rest)) => codegen::run(&root, rest),
         Some(("help" | "--help" | "-h", _)) | None => {
