@@ -61,6 +61,8 @@ pub(super) fn check(root: &Path, files: &[PathBuf]) -> anyhow::Result<Vec<String
         let text = read(Path::new(page))?;
         let missing = rows.iter().filter(|row| !text.contains(*row));
         problems.extend(missing.map(|row| format!("{page}: no counterpart of row {row}")));
+        let unknown = unknown_in_last_column(&text, &functions);
+        problems.extend(unknown.iter().map(|name| format!("{page}: no `fn {name}`")));
     }
     Ok(problems)
 }
@@ -92,8 +94,7 @@ fn read_table(text: &str, functions: &BTreeSet<String>) -> Table {
         if rows.is_empty() {
             continue;
         }
-        let names: Vec<&str> =
-            shown_by.split('`').skip(1).step_by(2).filter(|n| is_bare(n)).collect();
+        let names = names_in(shown_by);
         if names.is_empty() {
             table.problems.push(format!("{}: no test is named", first.trim()));
         }
@@ -102,6 +103,17 @@ fn read_table(text: &str, functions: &BTreeSet<String>) -> Table {
         table.rows.extend(rows);
     }
     table
+}
+
+/// Names in the last column of a page's table for which there is no function.
+fn unknown_in_last_column<'a>(text: &'a str, functions: &BTreeSet<String>) -> Vec<&'a str> {
+    let last = text.lines().filter_map(|line| line.strip_suffix('|')?.rsplit('|').next());
+    last.flat_map(names_in).filter(|name| !functions.contains(*name)).collect()
+}
+
+/// The names of functions in backticks.
+fn names_in(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).filter(|name| is_bare(name)).collect()
 }
 
 /// A row of storage-and-raft.md, or a number of v3-api.md.
@@ -120,13 +132,23 @@ fn is_bare(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// Names behind `fn`, wherever they stand.
+/// Names behind `fn`, wherever they stand, and of the tests that the macro `planted!` makes.
 fn functions_of(text: &str) -> impl Iterator<Item = String> {
-    text.split("fn ").skip(1).filter_map(|rest| {
-        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_')?;
+    let named = text.split("fn ").skip(1).filter_map(|rest| {
+        let end = rest.find(|c: char| !is_name(c))?;
         let is_function = end > 0 && rest[end..].starts_with(['(', '<']);
         is_function.then(|| rest[..end].to_owned())
-    })
+    });
+    let planted = text.match_indices(" =").filter_map(|(at, _)| {
+        let is_planted = text[at + 2..].trim_start().starts_with("Planted::");
+        let start = text[..at].rfind(|c: char| !is_name(c)).map_or(0, |before| before + 1);
+        is_planted.then(|| text[start..at].to_owned())
+    });
+    named.chain(planted)
+}
+
+fn is_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
 }
 
 #[cfg(test)]
@@ -145,6 +167,19 @@ mod tests {
         let bad = table("| R3, T10 | `no_more`, `c_d` |\n| 6 | words |\n");
         assert_eq!(bad.rows, ["R03", "T10", "V06"]);
         assert_eq!(bad.problems, ["R3, T10: no `fn no_more`", "6: no test is named"]);
+    }
+
+    #[test]
+    fn planted_faults_are_tests() {
+        let text = "planted! {\n    a_b = Planted::new();\n    c_d =\n        Planted { x };\n}\n";
+        assert_eq!(functions_of(text).collect::<Vec<_>>(), ["a_b"]);
+    }
+
+    #[test]
+    fn pages_name_functions_in_their_last_column() {
+        let functions = BTreeSet::from(["a_b".to_owned()]);
+        let text = "| `no_matter` | words | `a_b`, `c_d`, `e::f_g` |\nwords `h_i`\n";
+        assert_eq!(unknown_in_last_column(text, &functions), ["c_d"]);
     }
 
     #[test]
