@@ -27,6 +27,8 @@ pub(crate) struct Planted {
     pub(crate) chance: &'static str,
     /// Flags of all members, which overrule those of other runs.
     pub(crate) flags: &'static str,
+    /// Whether what goes wrong around them may use failpoints too.
+    pub(crate) failpoints: bool,
     /// How many members there are.
     pub(crate) members: usize,
     /// How many clients there are.
@@ -49,6 +51,7 @@ impl Planted {
             only_at: None,
             chance: "",
             flags: "",
+            failpoints: false,
             members: 1,
             clients: 8,
             kinds: &[],
@@ -67,8 +70,7 @@ impl Planted {
             traffic: Traffic { clients: self.clients, ..Traffic::default() },
             layer: Layer::Proxy,
             target: Target { binary, flavour: Flavour::Current },
-            // The script says which there are.
-            failpoints: false,
+            failpoints: self.failpoints,
             peer_tls: false,
             folder: record.map(Path::to_path_buf),
         };

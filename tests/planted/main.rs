@@ -90,6 +90,14 @@ planted! {
         seconds: 6,
         ..Planted::new("planted-early-ack", &[Rule::Lost])
     };
+    /// A log goes on after a sync that failed, as if nothing had happened.
+    #[ignore = "takes its time"]
+    ignored_sync = Planted {
+        kinds: &[Kind::FailDisk],
+        failpoints: true,
+        seconds: 8,
+        ..Planted::new("planted-ignored-sync", &[Rule::NoRecovery])
+    };
     /// A start leaves out entries that the log does not call committed: the revision goes back.
     #[ignore = "takes its time"]
     forgotten_tail = Planted {
