@@ -190,11 +190,17 @@ impl Fault {
     }
 }
 
+/// A run of steps alone does more than this in a minute: with the next seed it goes on before the
+/// place where it ended.
+const STEPS_A_ROUND: u64 = 8;
+
 /// The faults of a seed.
 pub struct Faults {
     random: Random,
     /// What came later, so that a seed goes on meaning what it meant.
     details: Random,
+    /// The next step, when there is nothing else: all have their turn then.
+    next_step: Option<u64>,
     kinds: Vec<Kind>,
     members: usize,
 }
@@ -203,7 +209,8 @@ impl Faults {
     /// Draws among `kinds`.
     pub fn new(seed: u64, kinds: &[Kind], members: usize) -> Self {
         let (random, details) = (Random::new(seed ^ 0xfa17), Random::new(seed ^ 0xde7a11));
-        Self { random, details, kinds: kinds.to_vec(), members }
+        let next_step = (kinds == [Kind::Step]).then_some(seed * STEPS_A_ROUND);
+        Self { random, details, next_step, kinds: kinds.to_vec(), members }
     }
 
     /// The next one; none if there are no kinds.
@@ -215,7 +222,7 @@ impl Faults {
         let members = self.members as u64;
         let member = random.below(members) as usize;
         let step = 1 + random.below(members.max(2) - 1) as usize;
-        Some(Fault {
+        let mut fault = Fault {
             kind: random.pick(&self.kinds),
             aim: match (random.one_in(2), details.one_in(2)) {
                 (true, _) => Aim::Leader,
@@ -233,7 +240,13 @@ impl Faults {
             variant: random.below(8),
             step: details.word() >> 1,
             stays: random.one_in(4),
-        })
+        };
+        if let Some(step) = &mut self.next_step {
+            // All end the member, none makes it sleep.
+            (fault.step, fault.variant) = (*step, fault.variant % 6);
+            *step += 1;
+        }
+        Some(fault)
     }
 }
 
@@ -269,6 +282,15 @@ mod tests {
         for aim in [Aim::Leader, Aim::Follower, Aim::Member] {
             assert!(drawn.iter().filter(|fault| fault.aim == aim).count() > 30, "{aim:?}");
         }
+    }
+
+    #[test]
+    fn steps_alone_come_in_turn() {
+        let mut faults = Faults::new(3, &[Kind::Step], 3);
+        let drawn: Vec<Fault> = (0..50).map(|_| faults.draw().unwrap()).collect();
+        let steps: Vec<u64> = drawn.iter().map(|fault| fault.step).collect();
+        assert_eq!(steps, (24..74).collect::<Vec<_>>());
+        assert!(drawn.iter().all(|fault| fault.variant < 6));
     }
 
     #[test]
