@@ -122,3 +122,31 @@ async fn r_26_the_keys_of_an_ended_lease_go_in_one_revision() {
     };
     eventually("every member has ended them", none_left).await;
 }
+
+/// R20, row 62, CP-06: history goes by itself, once for the whole cluster: the leader compacts.
+#[tokio::test]
+async fn r_20_row_062_only_the_leader_compacts_by_itself() {
+    let shape = Shape::new().flag("auto-compaction-retention", "2s");
+    let cluster = shape.flag("auto-compaction-mode", "periodic").start().await;
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    let mut near = cluster.clients(leader).await;
+    let first = near.put("k", "0").await.header.unwrap().revision;
+    near.put("k", "1").await;
+    let completed = "completed auto periodic compaction";
+    assert!(cluster.members[leader].log().wait_for(&[completed], LIMIT).await);
+    // Revisions go a period after the next ones came.
+    let old = || pb::RangeRequest { revision: first, ..get("k") };
+    let mut clients = cluster.clients(follower).await;
+    let compacted = async {
+        while clients.try_range(old()).await.is_ok() {
+            near.put("more", "v").await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, compacted).await.unwrap();
+    expect_error(clients.try_range(old()).await, errors::COMPACTED);
+    for other in cluster.others(leader) {
+        assert!(!cluster.members[other].log().text().contains(completed), "a follower compacted");
+    }
+}

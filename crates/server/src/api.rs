@@ -38,6 +38,7 @@ use tokio::sync::watch as watch_channel;
 use tonic::Status;
 
 pub(crate) use self::compaction::{Compactor, Pace};
+pub(crate) use self::kv::compact;
 pub(crate) use self::leadership::Leadership;
 pub(crate) use self::members::{ChangeFailure, policy};
 pub(crate) use self::space::{Keeper, Space};

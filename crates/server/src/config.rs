@@ -6,6 +6,7 @@ mod flags;
 mod gates;
 mod initial;
 mod load;
+mod retention;
 mod security;
 mod urls;
 
@@ -18,6 +19,7 @@ pub use self::flags::{FLAGS, Flag, Group, usage};
 pub use self::gates::{FeatureGates, Gate};
 pub use self::initial::InitialCluster;
 pub use self::load::{ConfigError, Loaded};
+pub use self::retention::Retention;
 pub use self::security::{DiscoveryFlags, TlsFlags};
 pub use self::urls::{Url, UrlError};
 

@@ -20,6 +20,7 @@
 #![deny(missing_docs)]
 
 mod api;
+mod auto_compaction;
 #[cfg(feature = "bench-hooks")]
 pub mod bench_hooks;
 pub(crate) mod bootstrap;

@@ -22,7 +22,8 @@ use tower::util::BoxCloneSyncService;
 pub use self::error::{Fatal, StartError};
 use crate::ETCD_VERSION;
 use crate::api::{Api, Compactor, Inner, Leadership, Pace, Settings, Space, policy};
-use crate::config::{Config, Url};
+use crate::auto_compaction;
+use crate::config::{Config, Retention, Url};
 use crate::grpc::Body;
 use crate::listen::{self, Dial, Guard, Limits, Listener, Port, Security, Serve};
 use crate::metrics::Metrics;
@@ -239,7 +240,10 @@ impl Links {
 /// What runs beside the answering of calls.
 fn background(api: &Api, transport: &Transport, config: &Config) -> Vec<JoinHandle<()>> {
     let peers = peers::keep(transport.clone(), api.raft.clone(), api.state.clone());
+    // The configuration was checked before anything was started.
+    let retention = config.retention().unwrap_or(Retention::Everything);
     vec![
+        tokio::spawn(auto_compaction::run(api.clone(), retention)),
         tokio::spawn(peers),
         tokio::spawn(api.clone().run_lessor(config.election)),
         tokio::spawn(api.clone().follow_membership()),

@@ -12,7 +12,6 @@ use super::{Config, Url};
 /// one work takes its name off.
 const NOT_YET: &[&str] = &[
     "initial-election-tick-advance",
-    "auto-compaction-retention",
     "cors",
     "host-whitelist",
     "auth-token",
@@ -43,11 +42,7 @@ impl Config {
                     .into(),
             );
         }
-        match self.auto_compaction_mode.as_str() {
-            "periodic" | "revision" => {}
-            "" => return Err("undefined auto-compaction-mode".into()),
-            mode => return Err(format!("unknown auto-compaction-mode {mode:?}")),
-        }
+        self.retention()?;
         self.feature_gates.check()?;
         self.check_tls()?;
         self.check_ours()
