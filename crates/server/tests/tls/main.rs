@@ -9,6 +9,6 @@ mod etcdctl;
 mod harness;
 mod hostile;
 mod peers;
-mod refused;
 #[path = "../../../tls/tests/pki/mod.rs"]
 mod pki;
+mod refused;
