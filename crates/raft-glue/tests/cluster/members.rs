@@ -19,7 +19,7 @@ use crate::switch::{Switch, Wire};
 /// Far above what anything here takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long nothing may happen where nothing is to happen: several elections.
-pub(crate) const QUIET: Duration = Duration::from_millis(1200);
+pub(crate) const QUIET: Duration = Duration::from_millis(2000);
 
 pub(crate) struct Member {
     node: Node<Disk>,
@@ -37,7 +37,8 @@ pub(crate) struct Cluster {
 fn config(dir: &Path, member: MemberId, voters: &[MemberId]) -> Config {
     Config {
         heartbeat: Duration::from_millis(50),
-        election: Duration::from_millis(500),
+        // On a busy machine half a second passes without a word.
+        election: Duration::from_millis(1000),
         snapshot_count: 50,
         catchup_entries: 10,
         ..common::config(dir, member, voters)
