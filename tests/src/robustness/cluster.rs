@@ -26,9 +26,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(300);
 const SNAPSHOT_COUNT: u64 = 300;
 /// Entries that are kept behind a snapshot.
 const CATCHUP_ENTRIES: u64 = 100;
-/// Who lacks more entries than this gets the database: the log is shortened in steps of what it
-/// keeps.
-pub(super) const LAG: u64 = SNAPSHOT_COUNT + 2 * CATCHUP_ENTRIES + 50;
+/// Who lacks more entries than this gets the database: the second snapshot from now on shortens the
+/// log beyond what it has.
+pub(super) const LAG: u64 = 2 * SNAPSHOT_COUNT + CATCHUP_ENTRIES;
 
 /// All members, each behind proxies for its peers and its clients.
 pub struct Cluster {

@@ -18,7 +18,7 @@ const WAIT_LONG: Duration = Duration::from_secs(8);
 /// A process that was told to end is gone within this.
 const END_LIMIT: Duration = Duration::from_secs(5);
 /// How long it is waited until a member lags so far that it needs the database.
-const LAG_LIMIT: Duration = Duration::from_secs(8);
+const LAG_LIMIT: Duration = Duration::from_secs(12);
 const PAUSE: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(200);
 /// Nothing that is asked for takes longer on a cluster that is well.
