@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use etcdrs_platform::fp;
 use etcdrs_platform::failpoint::strikes;
+use etcdrs_platform::fp;
 use etcdrs_types::MemberId;
 use futures_util::Stream;
 use parking_lot::Mutex;
@@ -134,11 +134,7 @@ impl Drop for Call {
 
 impl Peers {
     pub(crate) fn new(transport: Arc<dyn Transport>) -> Self {
-        Self(Arc::new(Inner {
-            transport,
-            next_call: AtomicU64::new(1),
-            waiting: Mutex::default(),
-        }))
+        Self(Arc::new(Inner { transport, next_call: AtomicU64::new(1), waiting: Mutex::default() }))
     }
 
     pub(crate) fn transport(&self) -> &Arc<dyn Transport> {

@@ -1,20 +1,9 @@
 //! Requests that were sent to the leader and are waited for in the own log.
 
 use etcdrs_raft_glue::ProposeError;
-use etcdrs_types::MemberId;
 
 use crate::common::{block_on, put};
 use crate::members::{Cluster, within};
-
-/// Writes until the leader has given up what a member that is away needs.
-async fn outrun(cluster: &Cluster, leader: MemberId) {
-    let first = cluster.revision(leader).await;
-    let mut revision = first;
-    while revision < first + 200 || cluster.handle(leader).log_cache().entries > 150 {
-        revision = cluster.put(leader, &format!("k{revision}")).await;
-        assert!(revision < 20_000, "{:?}", cluster.handle(leader).log_cache());
-    }
-}
 
 /// An entry that comes as a part of a database is never met in the log: who waits for it is told
 /// that nobody knows.
@@ -25,7 +14,7 @@ fn a_request_whose_entry_came_with_the_database_is_given_up() {
         let leader = cluster.settled().await;
         let away = cluster.other_than(&[leader]);
         cluster.switch.isolate(away, true);
-        outrun(&cluster, leader).await;
+        cluster.outgrow_log(leader).await;
         cluster.switch.stall(away, true);
         cluster.switch.isolate(away, false);
         let before = cluster.revision(leader).await;
@@ -37,7 +26,7 @@ fn a_request_whose_entry_came_with_the_database_is_given_up() {
             }
         };
         within(taken).await;
-        outrun(&cluster, leader).await;
+        cluster.outgrow_log(leader).await;
         cluster.switch.stall(away, false);
         let outcome = within(waiting).await.expect("it does not panic");
         assert_eq!(outcome.map(drop), Err(ProposeError::OutcomeUnknown));

@@ -139,20 +139,7 @@ fn u_33_a_stuck_snapshot_holds_nobody_up() {
         let leader = cluster.settled().await;
         let away = cluster.other_than(&[leader]);
         let third = cluster.other_than(&[leader, away]);
-        cluster.switch.isolate(away, true);
-        let mut revision = 1;
-        while revision < 200 || cluster.handle(leader).log_cache().entries > 150 {
-            revision = cluster.put(leader, &format!("k{revision}")).await;
-            assert!(revision < 20_000, "{:?}", cluster.handle(leader).log_cache());
-        }
-        cluster.switch.stall(away, true);
-        cluster.switch.isolate(away, false);
-        let stuck = async {
-            while !cluster.switch.holds_snapshot() {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
-        };
-        within(stuck).await;
+        let mut revision = cluster.hold_snapshot(leader, away).await;
         for i in 0..200 {
             revision = cluster.put(third, &format!("meanwhile{i}")).await;
             assert_eq!(cluster.revision(leader).await, revision);

@@ -138,6 +138,33 @@ impl Cluster {
         committed.outcome.revision
     }
 
+    /// Writes through `leader` until it has given up the log that others lack; the last revision.
+    pub(crate) async fn outgrow_log(&self, leader: MemberId) -> i64 {
+        let first = self.revision(leader).await;
+        let mut revision = first;
+        while revision < first + 200 || self.handle(leader).log_cache().entries > 150 {
+            revision = self.put(leader, &format!("k{revision}")).await;
+            assert!(revision < first + 20_000, "{:?}", self.handle(leader).log_cache());
+        }
+        revision
+    }
+
+    /// Lets `away` fall behind, and holds the database that is sent to it on its way; the last
+    /// revision.
+    pub(crate) async fn hold_snapshot(&self, leader: MemberId, away: MemberId) -> i64 {
+        self.switch.isolate(away, true);
+        let revision = self.outgrow_log(leader).await;
+        self.switch.stall(away, true);
+        self.switch.isolate(away, false);
+        let held = async {
+            while !self.switch.holds_snapshot() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within(held).await;
+        revision
+    }
+
     /// The revision that a linearizable read at `at` sees.
     pub(crate) async fn revision(&self, at: MemberId) -> i64 {
         loop {

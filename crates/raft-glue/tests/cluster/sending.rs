@@ -42,20 +42,7 @@ fn t_15_a_snapshot_that_failed_is_sent_again() {
         let mut cluster = Cluster::of(3).await;
         let leader = cluster.settled().await;
         let away = cluster.other_than(&[leader]);
-        cluster.switch.isolate(away, true);
-        let mut revision = 1;
-        while revision < 200 || cluster.handle(leader).log_cache().entries > 150 {
-            revision = cluster.put(leader, &format!("k{revision}")).await;
-            assert!(revision < 20_000, "{:?}", cluster.handle(leader).log_cache());
-        }
-        cluster.switch.stall(away, true);
-        cluster.switch.isolate(away, false);
-        let stuck = async {
-            while !cluster.switch.holds_snapshot() {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
-        };
-        within(stuck).await;
+        let revision = cluster.hold_snapshot(leader, away).await;
         // Its receiver is gone when it comes.
         cluster.stop(away).await;
         cluster.switch.stall(away, false);
