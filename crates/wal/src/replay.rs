@@ -204,6 +204,8 @@ impl Replay {
             // The snapshot's slot is absent or contradicts it: what is here leads nowhere.
             _ => {
                 self.entries.clear();
+                // What was known was of the base before.
+                self.term_at_base = Some(mark.term);
                 self.take_base(mark);
             }
         }
