@@ -109,6 +109,7 @@ fn config(dir: &Path, member: MemberId, voters: &[MemberId], clock: Arc<dyn Cloc
         pre_vote: true,
         snapshot_count: 60,
         catchup_entries: 20,
+        hold_log: Duration::from_secs(5),
         log_cache_bytes_max: 1 << 20,
         snaps_max: 2,
         wals_max: 2,

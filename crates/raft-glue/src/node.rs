@@ -24,7 +24,7 @@ use crate::peers::{Desk, Event, Inbound, Network, Peers, Transport, run_inbound}
 use crate::propose::{self, Queued};
 use crate::reads::{self, Rounds, Waiting};
 use crate::runtime::{Platform, Threads};
-use crate::snapshots::{self, Arrived, Incoming, Outgoing};
+use crate::snapshots::{self, Arrived, Incoming, Outgoing, Sends};
 use crate::state_machine::{Never, SnapshotFiles, StateMachine};
 use crate::types::TypeConfig;
 use crate::upkeep::{self, Tell};
@@ -60,6 +60,9 @@ pub struct Config {
     pub snapshot_count: u64,
     /// Entries kept behind a snapshot for slow followers.
     pub catchup_entries: u64,
+    /// How long the log is left as it is after a database was sent to a member, and while one is on
+    /// its way, so that the member can go on from there; zero for not at all.
+    pub hold_log: Duration,
     /// Bytes of log kept in memory; a snapshot is made early when it is passed.
     pub log_cache_bytes_max: usize,
     /// `.snap` files kept; 0 keeps all.
@@ -122,7 +125,8 @@ impl<F: Fs> Node<F> {
         let databases = DbDirs::new(OsFs, &config.snap_dir);
         let threads = platform.threads.clone();
         let shared = loaded.machine.shared();
-        let outgoing = Outgoing::new(shared, databases.clone(), threads.clone());
+        let sends = Sends::new(Arc::clone(&platform.clock), config.hold_log);
+        let outgoing = Outgoing::new(shared, databases.clone(), threads.clone(), sends.clone());
         let (incoming, arrived) = Incoming::new(databases.clone(), threads.clone());
         let (inbound, calls) = Inbound::new(peers.clone(), Arc::clone(&contact), incoming);
         let network = Network { peers: peers.clone(), outgoing, patience: config.election };
@@ -157,7 +161,7 @@ impl<F: Fs> Node<F> {
             forwarded,
             inbound,
         };
-        let work = Work { waiting, calls, arrived, databases, contact, tell };
+        let work = Work { waiting, calls, arrived, databases, contact, sends, tell };
         let tasks = spawn(&raft, &handle, platform, &config, work);
         Ok(Self { raft, handle, writer, threads, tasks, database_in_use, fatal: told.fatal })
     }
@@ -253,6 +257,7 @@ struct Work {
     arrived: mpsc::Receiver<Arrived>,
     databases: DbDirs<OsFs>,
     contact: Arc<Contact>,
+    sends: Sends,
     tell: Tell,
 }
 
@@ -263,7 +268,7 @@ fn spawn<F: Fs>(
     config: &Config,
     work: Work,
 ) -> Vec<JoinHandle<()>> {
-    let Work { waiting, calls, arrived, databases, contact, tell } = work;
+    let Work { waiting, calls, arrived, databases, contact, sends, tell } = work;
     let rounds = Rounds {
         raft: raft.clone(),
         member: handle.member,
@@ -287,7 +292,13 @@ fn spawn<F: Fs>(
         tokio::spawn(members::run(raft.clone(), config.heartbeat, waiting.commands)),
         tokio::spawn(snapshots::install(raft.clone(), databases, threads.clone(), arrived)),
         tokio::spawn(upkeep::follow(raft.clone(), contact, tell, config.heartbeat)),
-        tokio::spawn(upkeep::keep_snapshots(raft.clone(), log.clone(), applied, config.clone())),
+        tokio::spawn(upkeep::keep_snapshots(
+            raft.clone(),
+            log.clone(),
+            applied,
+            sends,
+            config.clone(),
+        )),
         tokio::spawn(upkeep::keep_commit(log)),
         tokio::spawn(upkeep::keep_wals(fs, threads, wal_dir, wals_max)),
     ]

@@ -6,10 +6,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use etcdrs_apply as apply;
-use etcdrs_platform::{Fs, OsFs, fp};
+use etcdrs_platform::{Clock, Fs, OsFs, fp};
 use etcdrs_snap::{DbDirs, IncomingDb, OutgoingDb, ReceivedDb};
 use etcdrs_types::{LogIndex, MemberId, Term};
 use etcdrs_wal as wal;
@@ -45,11 +47,65 @@ pub(crate) struct Outgoing {
     shared: apply::Shared,
     dirs: DbDirs<OsFs>,
     threads: Threads,
+    sends: Sends,
+}
+
+/// Databases on their way, and whether the log has to wait for them (storage-and-raft.md §2.4): a
+/// member that installs one goes on with the entries behind it, and would need the next database
+/// if they were gone by then. Cloneable.
+#[derive(Clone)]
+pub(crate) struct Sends(Arc<SendsInner>);
+
+struct SendsInner {
+    clock: Arc<dyn Clock>,
+    hold: Duration,
+    under_way: AtomicUsize,
+    /// Milliseconds: until then the log waits for the last one.
+    held_until: AtomicU64,
+}
+
+/// A database on its way.
+pub(crate) struct Sending(Sends);
+
+impl Sends {
+    pub(crate) fn new(clock: Arc<dyn Clock>, hold: Duration) -> Self {
+        let (under_way, held_until) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self(Arc::new(SendsInner { clock, hold, under_way, held_until }))
+    }
+
+    /// Whether the log is to be left as it is.
+    pub(crate) fn hold_log(&self) -> bool {
+        let Self(inner) = self;
+        !inner.hold.is_zero()
+            && (inner.under_way.load(Ordering::Relaxed) > 0
+                || inner.clock.now().0 < inner.held_until.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let Sends(inner) = &self.0;
+        // First the time, so that there is no moment without either.
+        let until = inner.clock.now() + inner.hold;
+        inner.held_until.store(until.0, Ordering::Relaxed);
+        inner.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Outgoing {
-    pub(crate) fn new(shared: apply::Shared, dirs: DbDirs<OsFs>, threads: Threads) -> Self {
-        Self { shared, dirs, threads }
+    pub(crate) fn new(
+        shared: apply::Shared,
+        dirs: DbDirs<OsFs>,
+        threads: Threads,
+        sends: Sends,
+    ) -> Self {
+        Self { shared, dirs, threads, sends }
+    }
+
+    /// To be held from before the checkpoint until the peer has the database.
+    pub(crate) fn begin(&self) -> Sending {
+        self.sends.0.under_way.fetch_add(1, Ordering::Relaxed);
+        Sending(self.sends.clone())
     }
 
     /// Makes a checkpoint, and begins to read it.

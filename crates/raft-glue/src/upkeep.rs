@@ -18,11 +18,14 @@ use crate::log_store::LogStore;
 use crate::members::Membership;
 use crate::node::Config;
 use crate::runtime::Threads;
+use crate::snapshots::Sends;
 use crate::state_machine::StateMachine;
 use crate::types::TypeConfig;
 
 /// How often the commit index is written when no append carries it.
 const COMMIT_WRITE_INTERVAL: Duration = Duration::from_millis(100);
+/// Budgets of memory that the log may take while a member gets a database.
+const HELD_BUDGETS: usize = 4;
 /// How often log segments that are not needed any more are looked for, as etcd does.
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -90,6 +93,7 @@ pub(crate) async fn keep_snapshots<F: Fs>(
     raft: Raft<TypeConfig, StateMachine<F>>,
     log: LogStore,
     mut applied: watch::Receiver<u64>,
+    sends: Sends,
     config: Config,
 ) {
     let metrics = raft.metrics();
@@ -101,6 +105,9 @@ pub(crate) async fn keep_snapshots<F: Fs>(
         let made = metrics.borrow_watched().snapshot.map_or(0, |id| id.index);
         building &= made < asked;
         let bytes = log.stats().bytes;
+        if sends.hold_log() && bytes <= HELD_BUDGETS * config.log_cache_bytes_max {
+            continue;
+        }
         if bytes > low
             && let Some(upto) = log.superfluous(made, low).filter(|upto| *upto > purged)
         {

@@ -170,6 +170,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
         // What the snapshot says of its place is not used: the database is taken as it is now,
         // which is newer.
         let send = async {
+            let _sending = self.network.outgoing.begin();
             let (head, chunks) =
                 self.network.outgoing.open(&vote).await.map_err(|error| fail(error.to_string()))?;
             let transport = self.network.peers.transport();

@@ -51,12 +51,17 @@ pub(crate) fn machine_options() -> Options {
 
 impl Cluster {
     pub(crate) async fn of(size: u64) -> Self {
+        Self::of_with(size, |config| config).await
+    }
+
+    /// A cluster whose members have other settings than usual.
+    pub(crate) async fn of_with(size: u64, settings: impl Fn(Config) -> Config) -> Self {
         let dir = tempfile::tempdir().expect("temp dir");
         let (members, disks) = (HashMap::new(), HashMap::new());
         let mut cluster = Self { dir, switch: Arc::default(), members, disks };
         let voters: Vec<MemberId> = (1..=size).map(MemberId).collect();
         for id in &voters {
-            cluster.start(*id, &voters).await;
+            cluster.start_with(*id, &voters, &settings).await;
         }
         cluster
     }

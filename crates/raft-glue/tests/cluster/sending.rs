@@ -1,6 +1,6 @@
 //! What goes from member to member, and what waits on the way.
 
-use etcdrs_raft_glue::{Lane, ProposeError};
+use etcdrs_raft_glue::{Config, Lane, ProposeError};
 use etcdrs_types::MemberId;
 use tokio::task::JoinSet;
 
@@ -56,6 +56,28 @@ fn t_15_a_snapshot_that_failed_is_sent_again() {
             cluster.put(leader, &format!("later{i}")).await;
         }
         assert_eq!(cluster.equal().await, revision + 21);
+        assert_eq!(*cluster.handle(away).watch_installs().borrow(), 1);
+        cluster.end().await;
+    });
+}
+
+/// A member that takes its time to install a database finds the entries behind it, however many
+/// there are by then: it would need the next database otherwise, and the one after that.
+#[test]
+fn the_log_waits_for_a_database_on_its_way() {
+    block_on(async {
+        let hold_log = std::time::Duration::from_secs(60);
+        let cluster = Cluster::of_with(3, move |config| Config { hold_log, ..config }).await;
+        let leader = cluster.settled().await;
+        let away = cluster.other_than(&[leader]);
+        let held = cluster.hold_snapshot(leader, away).await;
+        let mut revision = held;
+        while revision < held + 500 {
+            revision = cluster.put(leader, &format!("meanwhile{revision}")).await;
+        }
+        assert!(cluster.handle(leader).log_cache().entries >= 500, "the log was shortened");
+        cluster.switch.stall(away, false);
+        assert_eq!(cluster.equal().await, revision);
         assert_eq!(*cluster.handle(away).watch_installs().borrow(), 1);
         cluster.end().await;
     });

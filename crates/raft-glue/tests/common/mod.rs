@@ -22,6 +22,7 @@ pub(crate) fn config(dir: &Path, member: MemberId, voters: &[MemberId]) -> Confi
         pre_vote: true,
         snapshot_count: 10,
         catchup_entries: 5,
+        hold_log: Duration::ZERO,
         log_cache_bytes_max: 1 << 20,
         snaps_max: 2,
         wals_max: 2,

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use etcdrs_apply as apply;
 use etcdrs_backend::{Backend, OnDamage};
@@ -26,6 +27,8 @@ use crate::server::StartError;
 
 /// Permissions of directories: nobody else's business.
 const DIR_MODE: u32 = 0o700;
+/// How long the log is held for a member that was sent a database, as in etcd.
+const HOLD_LOG: Duration = Duration::from_secs(30);
 
 pub(super) struct Storage {
     pub(super) machine: apply::Opened,
@@ -167,6 +170,7 @@ fn begin(
         pre_vote: config.pre_vote,
         snapshot_count: config.snapshot_count.max(1),
         catchup_entries: config.snapshot_catchup_entries,
+        hold_log: HOLD_LOG,
         log_cache_bytes_max: budget.log,
         snaps_max: config.snapshots_max,
         wals_max: config.wals_max,
